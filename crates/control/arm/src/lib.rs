@@ -1,0 +1,2 @@
+//! The ARM-compatible HTTP front
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Node pools on one machine: SQLite, a process per node, pods as processes
+#![forbid(unsafe_code)]

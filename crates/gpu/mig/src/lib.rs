@@ -1,0 +1,2 @@
+//! MIG boards, profiles, placements and layouts, and the planner
+#![forbid(unsafe_code)]

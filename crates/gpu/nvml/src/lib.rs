@@ -1,0 +1,1 @@
+//! Safe, owned access to NVML, the one door to a GPU.

@@ -1,0 +1,2 @@
+//! nvidia-smi's everyday commands, over NVML
+#![forbid(unsafe_code)]

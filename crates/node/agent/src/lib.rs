@@ -1,0 +1,2 @@
+//! Partition, device plugin and discovery over one watched inventory
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! GPU feature discovery: the node's labels
+#![forbid(unsafe_code)]

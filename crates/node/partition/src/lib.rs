@@ -1,0 +1,2 @@
+//! Brings a node's GPUs to a layout: plan, apply, verify
+#![forbid(unsafe_code)]
