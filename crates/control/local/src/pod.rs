@@ -1,0 +1,3 @@
+//! Pods: manifests, where they run, and their processes.
+
+pub mod shim;
