@@ -1,4 +1,44 @@
-//! The project's own chores
+//! The project's own chores: `cargo xtask test` is everything that must hold before a change lands, `cargo xtask
+//! demo` the article in all its forms, `cargo xtask bench` the figures of SPECIFICATION.md, printed as ratios.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod bench;
+mod demo;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own chores", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Formatting, lints, docs, dependencies, every test, and the demo in all its forms
+    Test(test::Test),
+    /// `migpool demo` for every profile and strategy, and once as a user who is not root
+    Demo,
+    /// Speed and size against the goals of SPECIFICATION.md
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Test(test) => test.run(),
+        Chore::Demo => demo::run(),
+        Chore::Bench(bench) => bench.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
