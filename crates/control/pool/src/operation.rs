@@ -1,0 +1,123 @@
+//! Long-running operations.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::key::{ClusterKey, GroupKey, OperationKey, PoolKey};
+
+/// Something that was asked for and takes a while. It is kept after its end, so that a client can ask how it went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Which.
+    pub key: OperationKey,
+    /// The resource that it is about.
+    pub target: OperationTarget,
+    /// How it stands.
+    pub status: OperationStatus,
+    /// Why it failed or was canceled.
+    #[serde(default)]
+    pub error: Option<OperationError>,
+    /// When it was asked for.
+    pub start: Timestamp,
+    /// When it ended.
+    #[serde(default)]
+    pub end: Option<Timestamp>,
+}
+
+/// How an operation stands, with ARM's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OperationStatus {
+    /// On its way.
+    InProgress,
+    /// Done as asked.
+    Succeeded,
+    /// Not done.
+    Failed,
+    /// Given up before its end, because somebody asked for something else.
+    Canceled,
+}
+
+/// Why an operation did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationError {
+    /// A code such as `ReconcileAgentPoolFailed`.
+    pub code: String,
+    /// The reason, as the node or the provider gave it.
+    pub message: String,
+}
+
+/// The resource that an operation is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationTarget {
+    /// A resource group.
+    Group(GroupKey),
+    /// A cluster.
+    Cluster(ClusterKey),
+    /// A node pool.
+    NodePool(PoolKey),
+}
+
+impl OperationTarget {
+    /// The resource's id as ARM writes it.
+    #[must_use]
+    pub fn resource_id(&self) -> String {
+        match self {
+            Self::Group(key) => key.to_string(),
+            Self::Cluster(key) => key.to_string(),
+            Self::NodePool(key) => key.to_string(),
+        }
+    }
+
+    fn key(&self, id: Uuid) -> OperationKey {
+        let subscription = match self {
+            Self::Group(key) => &key.subscription,
+            Self::Cluster(key) => &key.group.subscription,
+            Self::NodePool(key) => &key.cluster.group.subscription,
+        };
+        OperationKey {
+            subscription: subscription.clone(),
+            id,
+        }
+    }
+}
+
+impl Operation {
+    /// An operation that starts now.
+    #[must_use]
+    pub fn begin(target: OperationTarget, id: Uuid, now: Timestamp) -> Self {
+        Self {
+            key: target.key(id),
+            target,
+            status: OperationStatus::InProgress,
+            error: None,
+            start: now,
+            end: None,
+        }
+    }
+
+    /// The same operation, ended now: well without an error, `Failed` with one.
+    #[must_use]
+    pub fn ended(mut self, error: Option<OperationError>, now: Timestamp) -> Self {
+        self.status = if error.is_some() {
+            OperationStatus::Failed
+        } else {
+            OperationStatus::Succeeded
+        };
+        self.error = error;
+        self.end = Some(now);
+        self
+    }
+
+    /// The same operation, given up now because operation `by` on the same resource took its place.
+    #[must_use]
+    pub fn preempted(mut self, by: Uuid, now: Timestamp) -> Self {
+        self.status = OperationStatus::Canceled;
+        self.error = Some(OperationError {
+            code: "OperationPreempted".into(),
+            message: format!("The operation has been preempted by a more recent operation ({by})."),
+        });
+        self.end = Some(now);
+        self
+    }
+}

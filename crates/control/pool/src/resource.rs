@@ -1,0 +1,200 @@
+//! The records that are kept: resource groups, clusters, node pools.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use mig::{GpuInstanceProfile, LayoutSpec, MigStrategy, NodeLayout};
+
+use crate::key::{ClusterKey, GroupKey, PoolKey};
+use crate::node::Taint;
+
+/// Where a resource is on its way, with ARM's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProvisioningState {
+    /// Asked for, and not yet there for the first time.
+    Creating,
+    /// There, and something about it is not (or no longer) as asked.
+    Updating,
+    /// There, and its number of nodes is being changed.
+    Scaling,
+    /// Being taken away; it is gone when this ends.
+    Deleting,
+    /// As asked.
+    Succeeded,
+    /// It can't become as asked by itself; the message says why.
+    Failed,
+    /// Stopped on its way by somebody.
+    Canceled,
+}
+
+impl ProvisioningState {
+    /// Whether nothing is going on.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+    }
+}
+
+impl fmt::Display for ProvisioningState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A resource group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Which.
+    pub key: GroupKey,
+    /// The region as the person named it, in ARM's normal form (`southcentralus`).
+    pub location: String,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// `Succeeded` or `Deleting`.
+    pub provisioning_state: ProvisioningState,
+    /// The operation in progress.
+    #[serde(default)]
+    pub operation: Option<Uuid>,
+}
+
+/// A managed cluster. Its node pools are records of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Which.
+    pub key: ClusterKey,
+    /// The region, in ARM's normal form.
+    pub location: String,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// ARM fields of `properties` that mean nothing here; kept and given back.
+    #[serde(default)]
+    pub properties: Map<String, Value>,
+    /// ARM fields beside `properties` (`identity`, `sku`, ...); kept and given back.
+    #[serde(default)]
+    pub envelope: Map<String, Value>,
+    /// Where it is on its way.
+    pub provisioning_state: ProvisioningState,
+    /// What is going on, or why it failed; empty when there is nothing to say.
+    #[serde(default)]
+    pub message: String,
+    /// The operation in progress.
+    #[serde(default)]
+    pub operation: Option<Uuid>,
+    /// When it was asked for.
+    pub created: Timestamp,
+}
+
+/// A node pool (ARM's agent pool).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePool {
+    /// Which.
+    pub key: PoolKey,
+    /// What is wanted.
+    pub spec: NodePoolSpec,
+    /// Where it is on its way.
+    pub provisioning_state: ProvisioningState,
+    /// What is going on, or why it failed; empty when there is nothing to say.
+    #[serde(default)]
+    pub message: String,
+    /// The operation in progress.
+    #[serde(default)]
+    pub operation: Option<Uuid>,
+    /// When it was asked for.
+    pub created: Timestamp,
+}
+
+/// What is wanted of a node pool. Made by [`crate::validation::node_pool`], so that it makes sense.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePoolSpec {
+    /// How many nodes.
+    pub count: u32,
+    /// The VM size, spelled as in the table of [`crate::vm_size`].
+    pub vm_size: String,
+    /// The GPU instance profile; every GPU is filled with it. Never together with `layouts`.
+    #[serde(default)]
+    pub gpu_instance_profile: Option<GpuInstanceProfile>,
+    /// How slices are advertised. A property of migpool's own: AKS leaves it to the device plugin's chart.
+    pub mig_strategy: MigStrategy,
+    /// A layout of its own for each GPU. A property of migpool's own.
+    #[serde(default)]
+    pub layouts: Option<NodeLayout>,
+    /// System or user pool.
+    pub mode: PoolMode,
+    /// Labels for the nodes, beside those that every node has.
+    #[serde(default)]
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints for the nodes.
+    #[serde(default)]
+    pub node_taints: Vec<Taint>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// ARM fields that mean nothing here; kept and given back.
+    #[serde(default)]
+    pub extra: Map<String, Value>,
+}
+
+impl NodePoolSpec {
+    /// The layout that every node of the pool gets: `None` without MIG.
+    #[must_use]
+    pub fn node_layout(&self) -> Option<NodeLayout> {
+        let fill = |profile| NodeLayout::uniform(LayoutSpec::Fill(profile));
+        self.layouts
+            .clone()
+            .or_else(|| self.gpu_instance_profile.map(fill))
+    }
+}
+
+/// Whether a pool may run the cluster's own pods. A system pool has at least one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PoolMode {
+    /// Runs the cluster's own pods; 1 to 1000 nodes.
+    System,
+    /// For work alone; 0 to 1000 nodes.
+    #[default]
+    User,
+}
+
+impl PoolMode {
+    /// The least number of nodes.
+    #[must_use]
+    pub fn min_count(self) -> u32 {
+        match self {
+            Self::System => 1,
+            Self::User => 0,
+        }
+    }
+}
+
+impl fmt::Display for PoolMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl FromStr for PoolMode {
+    type Err = crate::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("System") {
+            Ok(Self::System)
+        } else if text.eq_ignore_ascii_case("User") {
+            Ok(Self::User)
+        } else {
+            Err(crate::Invalid::parameter(
+                "agentPoolProfile.mode",
+                format!(
+                    "The value '{text}' of parameter agentPoolProfile.mode is invalid. Use 'System' or 'User'."
+                ),
+            ))
+        }
+    }
+}

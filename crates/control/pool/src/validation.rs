@@ -1,0 +1,271 @@
+//! From what somebody sent to a [`NodePoolSpec`] that makes sense.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use mig::{GpuInstanceProfile, MigStrategy, NodeLayout};
+
+use crate::Invalid;
+use crate::allocatable::advertised;
+use crate::node::Taint;
+use crate::resource::{NodePoolSpec, PoolMode};
+use crate::vm_size::{self, VmSize};
+
+/// The most nodes that a pool can have, AKS's figure.
+pub const MAX_COUNT: u32 = 1000;
+
+/// A node pool as somebody asked for it. `None` and an empty text both mean that nothing was asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePoolInput {
+    /// How many nodes.
+    pub count: Option<i64>,
+    /// The VM size.
+    pub vm_size: Option<String>,
+    /// The GPU instance profile.
+    pub gpu_instance_profile: Option<String>,
+    /// The MIG strategy.
+    pub mig_strategy: Option<String>,
+    /// A layout of its own for each GPU.
+    pub layouts: Option<String>,
+    /// System or user pool.
+    pub mode: Option<String>,
+    /// Labels for the nodes.
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints for the nodes.
+    pub node_taints: Vec<String>,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Fields that mean nothing here.
+    pub extra: Map<String, Value>,
+}
+
+/// Checks a new pool (`existing` is `None`) or a change of one.
+///
+/// What was not asked keeps its value, or gets AKS's default; labels, taints, tags and extra fields are replaced as a whole.
+/// VM size, profile, layouts and strategy can't be changed.
+///
+/// # Errors
+/// What is wrong with the input, in ARM's terms, and what is allowed.
+pub fn node_pool(
+    input: &NodePoolInput,
+    existing: Option<&NodePoolSpec>,
+) -> Result<NodePoolSpec, Invalid> {
+    let size = vm_size(input, existing)?;
+    let mode = match asked(input.mode.as_ref()) {
+        Some(text) => text.parse()?,
+        None => existing.map(|spec| spec.mode).unwrap_or_default(),
+    };
+    let count = count(input.count, mode, existing)?;
+    let mig_strategy = strategy(input, existing)?;
+    let (gpu_instance_profile, layouts) = layout(input, existing, size)?;
+    let spec = NodePoolSpec {
+        count,
+        vm_size: size.name.to_owned(),
+        gpu_instance_profile,
+        mig_strategy,
+        layouts,
+        mode,
+        node_labels: labels(&input.node_labels)?,
+        node_taints: input
+            .node_taints
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<Vec<Taint>, _>>()?,
+        tags: input.tags.clone(),
+        extra: input.extra.clone(),
+    };
+    // Last, because a layout that fits can still be one that the strategy can't show.
+    advertised(size, spec.node_layout().as_ref(), spec.mig_strategy)?;
+    Ok(spec)
+}
+
+fn asked(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn vm_size(
+    input: &NodePoolInput,
+    existing: Option<&NodePoolSpec>,
+) -> Result<&'static VmSize, Invalid> {
+    let asked = asked(input.vm_size.as_ref());
+    match existing {
+        None => VmSize::find(asked.unwrap_or(vm_size::DEFAULT)),
+        Some(spec) => match asked {
+            Some(name) if !name.eq_ignore_ascii_case(&spec.vm_size) => Err(Invalid::immutable(
+                "properties.vmSize",
+                &format!(
+                    "It is '{}'. Add another node pool with the size that is wanted, and delete this one.",
+                    spec.vm_size
+                ),
+            )),
+            _ => VmSize::find(&spec.vm_size),
+        },
+    }
+}
+
+fn count(
+    asked: Option<i64>,
+    mode: PoolMode,
+    existing: Option<&NodePoolSpec>,
+) -> Result<u32, Invalid> {
+    let count = asked.unwrap_or_else(|| existing.map_or(1, |spec| i64::from(spec.count)));
+    let min = mode.min_count();
+    u32::try_from(count).ok().filter(|count| (min..=MAX_COUNT).contains(count)).ok_or_else(|| {
+        Invalid::parameter(
+            "agentPoolProfile.count",
+            format!("agentPoolProfile.count was {count}. It must be greater or equal to minCount:{min} and less than or equal to maxCount:{MAX_COUNT}."),
+        )
+    })
+}
+
+fn strategy(
+    input: &NodePoolInput,
+    existing: Option<&NodePoolSpec>,
+) -> Result<MigStrategy, Invalid> {
+    const TARGET: &str = "properties.gpuProfile.nvidia.migStrategy";
+    let asked = match asked(input.mig_strategy.as_ref()) {
+        None => return Ok(existing.map_or(MigStrategy::Single, |spec| spec.mig_strategy)),
+        Some(text) => text
+            .to_ascii_lowercase()
+            .parse::<MigStrategy>()
+            .map_err(|_| {
+                Invalid::parameter(
+                    "agentPoolProfile.gpuProfile.nvidia.migStrategy",
+                    format!("The MIG strategy '{text}' is not known. Use None, Single or Mixed."),
+                )
+            })?,
+    };
+    match existing {
+        Some(spec) if spec.mig_strategy != asked => Err(Invalid::immutable(
+            TARGET,
+            "Add another node pool with the strategy that is wanted, and delete this one.",
+        )),
+        _ => Ok(asked),
+    }
+}
+
+type Wanted = (Option<GpuInstanceProfile>, Option<NodeLayout>);
+
+fn layout(
+    input: &NodePoolInput,
+    existing: Option<&NodePoolSpec>,
+    size: &VmSize,
+) -> Result<Wanted, Invalid> {
+    const AGAIN: &str = "Add another node pool with the one that is wanted, and delete this one.";
+    let profile = asked(input.gpu_instance_profile.as_ref())
+        .map(gpu_instance_profile)
+        .transpose()?;
+    let layouts = asked(input.layouts.as_ref()).map(layouts).transpose()?;
+    if let Some(spec) = existing {
+        if profile.is_some() && profile != spec.gpu_instance_profile {
+            return Err(Invalid::immutable("properties.gpuInstanceProfile", AGAIN));
+        }
+        if layouts.is_some() && layouts != spec.layouts {
+            return Err(Invalid::immutable("properties.layouts", AGAIN));
+        }
+        return Ok((spec.gpu_instance_profile, spec.layouts.clone()));
+    }
+    if profile.is_some() && layouts.is_some() {
+        return Err(Invalid::parameter(
+            "agentPoolProfile.layouts",
+            "The parameters gpuInstanceProfile and layouts exclude each other. Leave one of them away.",
+        ));
+    }
+    if let Some(profile) = profile {
+        let (board, _) = size.mig_board()?;
+        profile.resolve(board).map_err(|error| {
+            Invalid::parameter(
+                "agentPoolProfile.gpuInstanceProfile",
+                format!("The GPU instance profile '{profile}' is not possible on VM size '{}': {error}.", size.name),
+            )
+        })?;
+    }
+    if layouts.is_some() {
+        let about = Some("agentPoolProfile.layouts".to_owned());
+        size.mig_board().map_err(|error| Invalid {
+            target: about,
+            ..error
+        })?;
+    }
+    Ok((profile, layouts))
+}
+
+fn gpu_instance_profile(text: &str) -> Result<GpuInstanceProfile, Invalid> {
+    text.parse().map_err(|_| {
+        let allowed = GpuInstanceProfile::ALL
+            .map(|profile| profile.to_string())
+            .join(", ");
+        Invalid::parameter(
+            "agentPoolProfile.gpuInstanceProfile",
+            format!("The GPU instance profile '{text}' is not known. Use one of {allowed}."),
+        )
+    })
+}
+
+fn layouts(text: &str) -> Result<NodeLayout, Invalid> {
+    text.parse::<NodeLayout>().map_err(|error| {
+        Invalid::parameter(
+            "agentPoolProfile.layouts",
+            format!("The layout '{text}' can't be read: {error}."),
+        )
+    })
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
+    const TARGET: &str = "agentPoolProfile.nodeLabels";
+    for (key, value) in labels {
+        if !is_label_key(key) {
+            return Err(Invalid::parameter(
+                TARGET,
+                format!(
+                    "The node label key '{key}' is invalid. Use an optional DNS name and '/', then at most 63 letters, digits, '-', '_' and '.', the first and the last a letter or a digit."
+                ),
+            ));
+        }
+        if key.starts_with("kubernetes.azure.com/") {
+            return Err(Invalid::parameter(
+                TARGET,
+                format!(
+                    "The node label key '{key}' is invalid. The prefix 'kubernetes.azure.com' is reserved; use another."
+                ),
+            ));
+        }
+        if !is_label_value(value) {
+            return Err(Invalid::parameter(
+                TARGET,
+                format!(
+                    "The value '{value}' of the node label '{key}' is invalid. Use at most 63 letters, digits, '-', '_' and '.', the first and the last a letter or a digit."
+                ),
+            ));
+        }
+    }
+    Ok(labels.clone())
+}
+
+/// Whether Kubernetes takes this as the key of a label or a taint.
+pub(crate) fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let dns = |prefix: &str| {
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        !prefix.is_empty() && prefix.len() <= 253 && prefix.chars().all(allowed)
+    };
+    !name.is_empty() && is_label_value(name) && prefix.is_none_or(dns)
+}
+
+/// Whether Kubernetes takes this as the value of a label or a taint.
+pub(crate) fn is_label_value(value: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    value.len() <= 63
+        && edge(value.chars().next())
+        && edge(value.chars().next_back())
+        && value.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests;
