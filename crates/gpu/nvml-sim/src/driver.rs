@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::capability::{self, View};
 use crate::code::Return;
 use crate::state::{SimGpuInstance, State};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, UpdateError};
 
 /// Where recorded calls go below a driver root.
 pub const CALLS_FILE: &str = "sim/calls";
@@ -232,6 +232,21 @@ impl Driver {
         );
         struck.finish();
         Ok(answer?)
+    }
+
+    /// Changes the state from outside, as a reboot or a fault does: no call, no fault, no capability needed.
+    ///
+    /// # Errors
+    /// As [`Store::update`].
+    pub fn administer<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T, Return>,
+    ) -> Result<T, UpdateError> {
+        self.store.update_then(change, |old, new| {
+            if !same_instances(old, new) {
+                self.sync_files(new);
+            }
+        })
     }
 
     /// Records the call and lets the faults act that wait for it.

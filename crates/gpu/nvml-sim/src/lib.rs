@@ -5,16 +5,26 @@
 //! state, answering with NVML's own [codes](code::Return). The C ABI over them is the crate in `library/`; it is the only
 //! thing that programs load. [`capability`] keeps the files that decide who sees which MIG device.
 //!
-//! With the feature `host` (the default) the crate also carries that library within itself ([`LIBRARY`]) and makes
-//! driver roots ([`DriverRoot`]) from the boards that `mig` knows. The library is built without it.
+//! With the feature `host` (the default) the crate also carries that library within itself (`LIBRARY`) and makes
+//! driver roots (`DriverRoot`) from the boards that `mig` knows. The library is built without it.
 
+#[cfg(feature = "host")]
+pub mod board;
 pub mod capability;
 pub mod code;
 pub mod driver;
+#[cfg(feature = "host")]
+mod library;
+#[cfg(feature = "host")]
+pub mod root;
 pub mod state;
 pub mod store;
 
 pub use code::Return;
 pub use driver::Driver;
+#[cfg(feature = "host")]
+pub use library::LIBRARY;
+#[cfg(feature = "host")]
+pub use root::{DriverRoot, Options, RootError};
 pub use state::{Fault, Moment, State};
 pub use store::Store;
