@@ -76,6 +76,11 @@ pub fn listen(path: &Path) -> Result<Incoming, Error> {
     })
 }
 
+/// Removes a socket on which nobody listens any more; `false` when there is none such.
+pub fn remove_abandoned(path: &Path) -> bool {
+    is_abandoned(path) && fs::remove_file(path).is_ok()
+}
+
 /// The connections that come in on a socket; made by [`listen`].
 #[derive(Debug)]
 pub struct Incoming {
