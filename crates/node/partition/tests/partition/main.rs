@@ -1,0 +1,13 @@
+//! The crate's promises: the pure plan over inventories made by hand, and the shell over the
+//! simulated driver, with every kind of interruption.
+
+mod by_hand;
+mod crash;
+mod differences;
+mod failures;
+mod fewest_calls;
+mod node;
+mod ownership;
+mod plan;
+mod random;
+mod reports;
