@@ -10,6 +10,7 @@
 //!   what is allowed. Nothing unchecked is ever stored.
 //! - [`reconcile()`] compares a pool with the [`ObservedNode`]s and decides what to do: a pure function. [`expected_allocatable`]
 //!   says what a node advertises once its layout is in place; a pool has succeeded only when every node does.
+//! - [`transition`] is how records change when somebody asks for something.
 //! - [`Store`], [`NodeProvider`] and [`Workloads`] are what a backend implements (one machine, a Kubernetes cluster), and
 //!   [`Controller`] is the small loop that drives `reconcile` over them.
 //!
@@ -18,8 +19,11 @@
 #![forbid(unsafe_code)]
 
 pub mod allocatable;
+pub mod controller;
 pub mod invalid;
 pub mod key;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod name;
 pub mod node;
 pub mod node_name;
@@ -28,11 +32,13 @@ pub mod provider;
 pub mod reconcile;
 pub mod resource;
 pub mod store;
+pub mod transition;
 pub mod validation;
 pub mod vm_size;
 pub mod workload;
 
 pub use allocatable::expected_allocatable;
+pub use controller::{Controller, ControllerError};
 pub use invalid::Invalid;
 pub use key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
 pub use name::{ClusterName, GroupName, PodName, PoolName, SubscriptionId};

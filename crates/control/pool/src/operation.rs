@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::key::{ClusterKey, GroupKey, OperationKey, PoolKey};
+use crate::name::SubscriptionId;
 
 /// Something that was asked for and takes a while. It is kept after its end, so that a client can ask how it went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,15 +70,13 @@ impl OperationTarget {
         }
     }
 
-    fn key(&self, id: Uuid) -> OperationKey {
-        let subscription = match self {
+    /// The subscription that the resource is in.
+    #[must_use]
+    pub fn subscription(&self) -> &SubscriptionId {
+        match self {
             Self::Group(key) => &key.subscription,
             Self::Cluster(key) => &key.group.subscription,
             Self::NodePool(key) => &key.cluster.group.subscription,
-        };
-        OperationKey {
-            subscription: subscription.clone(),
-            id,
         }
     }
 }
@@ -87,7 +86,10 @@ impl Operation {
     #[must_use]
     pub fn begin(target: OperationTarget, id: Uuid, now: Timestamp) -> Self {
         Self {
-            key: target.key(id),
+            key: OperationKey {
+                subscription: target.subscription().clone(),
+                id,
+            },
             target,
             status: OperationStatus::InProgress,
             error: None,

@@ -1,0 +1,353 @@
+//! A backend that lives in memory alone: for tests. It keeps every promise of the traits but durability.
+//!
+//! A made node becomes ready, with the allocatable that its layout gives, as soon as it is made, unless the test asks for
+//! [`MemoryBackend::hold_nodes`]; a deleted one is gone at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::Invalid;
+use crate::allocatable::expected_allocatable;
+use crate::key::{ClusterKey, Key};
+use crate::name::PodName;
+use crate::node::{NodePhase, NodeSpec, ObservedNode};
+use crate::node_name::NodeName;
+use crate::provider::{Action, NodeProvider, ProviderError};
+use crate::store::{Change, Expected, Kind, RawRecord, Revision, Scope, Store, StoreError};
+use crate::workload::{ExecEnvironment, Pod, PodPhase, WorkloadError, Workloads};
+
+type Records = BTreeMap<(Kind, String), RawRecord>;
+
+/// A backend that lives in memory alone.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    state: Mutex<State>,
+    records_changed: watch::Sender<u64>,
+    nodes_changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Records,
+    revision: u64,
+    nodes: BTreeMap<NodeName, ObservedNode>,
+    hold_nodes: bool,
+    refusal: Option<ProviderError>,
+    pods: BTreeMap<(String, PodName), (Pod, String)>,
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            records_changed: watch::Sender::new(0),
+            nodes_changed: watch::Sender::new(0),
+        }
+    }
+}
+
+impl MemoryBackend {
+    /// An empty backend.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on, made nodes stay `Creating` and deleted ones `Deleting` until [`Self::advance`].
+    pub fn hold_nodes(&self) {
+        self.lock().hold_nodes = true;
+    }
+
+    /// Lets one node be done with what it is doing.
+    pub fn advance(&self, name: &NodeName) {
+        let mut state = self.lock();
+        match state.nodes.get_mut(name) {
+            Some(node) if node.phase == NodePhase::Deleting => {
+                state.nodes.remove(name);
+            }
+            Some(node) => make_ready(node),
+            None => {}
+        }
+        drop(state);
+        self.nodes_changed.send_modify(|n| *n += 1);
+    }
+
+    /// Lets all nodes be done with what they are doing.
+    pub fn advance_all(&self) {
+        let names: Vec<NodeName> = self.lock().nodes.keys().cloned().collect();
+        for name in names {
+            self.advance(&name);
+        }
+    }
+
+    /// Changes what is seen of a node.
+    pub fn change_node(&self, name: &NodeName, change: impl FnOnce(&mut ObservedNode)) {
+        if let Some(node) = self.lock().nodes.get_mut(name) {
+            change(node);
+        }
+        self.nodes_changed.send_modify(|n| *n += 1);
+    }
+
+    /// From now on, every action ends in this error; `None`: in none.
+    pub fn refuse_actions(&self, error: Option<ProviderError>) {
+        self.lock().refusal = error;
+    }
+
+    /// The names of all nodes.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<NodeName> {
+        self.lock().nodes.keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_ready(node: &mut ObservedNode) {
+    node.phase = NodePhase::Running;
+    node.ready = true;
+    node.message = String::new();
+    node.labels = node.spec.labels.clone();
+    node.allocatable = expected_allocatable(&node.spec).unwrap_or_default();
+    node.capacity = node.allocatable.clone();
+}
+
+fn new_node(spec: NodeSpec) -> ObservedNode {
+    ObservedNode {
+        spec,
+        phase: NodePhase::Creating,
+        ready: false,
+        message: String::new(),
+        capacity: BTreeMap::new(),
+        allocatable: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        conditions: Vec::new(),
+        gpus: Vec::new(),
+        driver_version: None,
+        created: Timestamp::now(),
+    }
+}
+
+impl Store for MemoryBackend {
+    async fn read(&self, kind: Kind, path: &str) -> Result<Option<RawRecord>, StoreError> {
+        Ok(self.lock().records.get(&(kind, path.to_owned())).cloned())
+    }
+
+    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
+        let state = self.lock();
+        let within =
+            |record: &&RawRecord| record.kind == kind && record.path.starts_with(scope.prefix());
+        Ok(state.records.values().filter(within).cloned().collect())
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
+        let mut state = self.lock();
+        let mut records = state.records.clone();
+        let mut revision = state.revision;
+        let mut revisions = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (kind, path) = change.subject();
+            let id = (kind, path.to_owned());
+            let expected = match &change {
+                Change::Put { expected, .. } | Change::Check { expected, .. } => *expected,
+                Change::Delete { expected, .. } => Expected::Revision(*expected),
+            };
+            let found = records
+                .get(&id)
+                .map_or(Expected::Absent, |r| Expected::Revision(r.revision));
+            if found != expected {
+                return Err(StoreError::Conflict {
+                    kind: id.0,
+                    path: id.1,
+                });
+            }
+            revisions.push(match change {
+                Change::Put {
+                    kind, path, body, ..
+                } => {
+                    revision += 1;
+                    let revision = Revision(revision);
+                    records.insert(
+                        id,
+                        RawRecord {
+                            kind,
+                            path,
+                            revision,
+                            body,
+                        },
+                    );
+                    Some(revision)
+                }
+                Change::Delete { .. } => {
+                    revision += 1;
+                    records.remove(&id);
+                    None
+                }
+                Change::Check { .. } => None,
+            });
+        }
+        let changed = revision != state.revision;
+        state.records = records;
+        state.revision = revision;
+        drop(state);
+        if changed {
+            self.records_changed.send_modify(|n| *n += 1);
+        }
+        Ok(revisions)
+    }
+
+    fn store_changes(&self) -> watch::Receiver<u64> {
+        self.records_changed.subscribe()
+    }
+}
+
+impl NodeProvider for MemoryBackend {
+    async fn observe(&self) -> Result<Vec<ObservedNode>, ProviderError> {
+        Ok(self.lock().nodes.values().cloned().collect())
+    }
+
+    async fn apply(&self, action: Action) -> Result<(), ProviderError> {
+        let mut state = self.lock();
+        if let Some(error) = &state.refusal {
+            return Err(error.clone());
+        }
+        let hold = state.hold_nodes;
+        match action {
+            Action::CreateNode(spec) => {
+                state.nodes.entry(spec.name.clone()).or_insert_with(|| {
+                    let mut node = new_node(spec);
+                    if !hold {
+                        make_ready(&mut node);
+                    }
+                    node
+                });
+            }
+            Action::UpdateNode(spec) => {
+                if let Some(node) = state.nodes.get_mut(&spec.name) {
+                    node.spec.labels.clone_from(&spec.labels);
+                    node.spec.taints = spec.taints;
+                    node.labels = spec.labels;
+                }
+            }
+            Action::DeleteNode(name) if hold => {
+                if let Some(node) = state.nodes.get_mut(&name) {
+                    node.phase = NodePhase::Deleting;
+                    node.ready = false;
+                }
+            }
+            Action::DeleteNode(name) => {
+                state.nodes.remove(&name);
+            }
+        }
+        drop(state);
+        self.nodes_changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    fn node_changes(&self) -> watch::Receiver<u64> {
+        self.nodes_changed.subscribe()
+    }
+}
+
+/// A pod runs as soon as it is asked for; its manifest is its log, and must be JSON.
+impl Workloads for MemoryBackend {
+    async fn run_pod(
+        &self,
+        cluster: &ClusterKey,
+        name: &PodName,
+        manifest: &str,
+    ) -> Result<Pod, WorkloadError> {
+        if let Err(error) = serde_json::from_str::<serde_json::Value>(manifest) {
+            return Err(Invalid::parameter(
+                "manifest",
+                format!("The manifest can't be read: {error}."),
+            )
+            .into());
+        }
+        let mut state = self.lock();
+        let id = (cluster.path(), name.clone());
+        if let Some((pod, known)) = state.pods.get(&id) {
+            return if known == manifest {
+                Ok(pod.clone())
+            } else {
+                Err(WorkloadError::Conflict(format!(
+                    "pod {name} is there already; delete it first"
+                )))
+            };
+        }
+        let pod = Pod {
+            name: name.clone(),
+            namespace: "default".to_owned(),
+            uid: uuid::Uuid::new_v4().to_string(),
+            phase: PodPhase::Running,
+            message: String::new(),
+            node: state.nodes.keys().next().cloned(),
+            containers: Vec::new(),
+            created: Timestamp::now(),
+            notices: Vec::new(),
+        };
+        state.pods.insert(id, (pod.clone(), manifest.to_owned()));
+        Ok(pod)
+    }
+
+    async fn pods(&self, cluster: &ClusterKey) -> Result<Vec<Pod>, WorkloadError> {
+        let path = cluster.path();
+        let state = self.lock();
+        Ok(state
+            .pods
+            .iter()
+            .filter(|((of, _), _)| *of == path)
+            .map(|(_, (pod, _))| pod.clone())
+            .collect())
+    }
+
+    async fn pod(&self, cluster: &ClusterKey, name: &PodName) -> Result<Pod, WorkloadError> {
+        let found = self
+            .lock()
+            .pods
+            .get(&(cluster.path(), name.clone()))
+            .map(|(pod, _)| pod.clone());
+        found.ok_or_else(|| WorkloadError::NotFound(name.clone()))
+    }
+
+    async fn pod_logs(
+        &self,
+        cluster: &ClusterKey,
+        name: &PodName,
+        _container: Option<&str>,
+    ) -> Result<Vec<u8>, WorkloadError> {
+        let state = self.lock();
+        let found = state.pods.get(&(cluster.path(), name.clone()));
+        let (_, manifest) = found.ok_or_else(|| WorkloadError::NotFound(name.clone()))?;
+        Ok(manifest.clone().into_bytes())
+    }
+
+    async fn delete_pod(&self, cluster: &ClusterKey, name: &PodName) -> Result<(), WorkloadError> {
+        let removed = self.lock().pods.remove(&(cluster.path(), name.clone()));
+        removed
+            .map(|_| ())
+            .ok_or_else(|| WorkloadError::NotFound(name.clone()))
+    }
+
+    async fn exec_environment(
+        &self,
+        cluster: &ClusterKey,
+        name: &PodName,
+        container: Option<&str>,
+    ) -> Result<ExecEnvironment, WorkloadError> {
+        self.pod(cluster, name).await?;
+        if container.is_some() {
+            return Err(WorkloadError::Conflict(format!(
+                "pod {name} has no container of that name"
+            )));
+        }
+        Ok(ExecEnvironment {
+            environment: BTreeMap::from([("HOSTNAME".to_owned(), name.to_string())]),
+            working_directory: None,
+        })
+    }
+}
