@@ -119,26 +119,41 @@ impl View {
     }
 }
 
-/// Makes the capability files below `root` agree with the instances of `state`.
+/// Makes the capability files that the instances of `state` lack. To be called before the state is published, so that whoever
+/// sees an instance finds its files.
 ///
-/// For each instance the `/proc` entry is made before the device file, and removed before it, so that the device files alone
-/// tell whether an earlier call was killed half way.
+/// The `/proc` entry is made before the device file, and [removed](remove_stale) before it, so that the device files alone tell
+/// whether an earlier call was killed half way.
 ///
 /// # Errors
-/// The first file that can't be made or removed; the next call tries again.
-pub fn sync(root: &Path, state: &State) -> io::Result<()> {
-    let wanted = instances(state);
+/// The first file that can't be made.
+pub fn create_missing(root: &Path, state: &State) -> io::Result<()> {
     let there = device_minors(root)?;
-    for (minor, path) in &wanted {
-        if !there.contains(minor) {
-            write_capability(root, &format!("{path}/access"), *minor, 0o444)?;
+    for (minor, path) in instances(state) {
+        if !there.contains(&minor) {
+            write_capability(root, &format!("{path}/access"), minor, 0o444)?;
             write_device(&root.join(format!("{CAPS_DIR}/nvidia-cap{minor}")), 0o444)?;
         }
     }
-    let wanted_minors: BTreeSet<u32> = wanted.iter().map(|(minor, _)| *minor).collect();
+    Ok(())
+}
+
+/// Removes the capability files of instances that `state` does not have.
+///
+/// # Errors
+/// The first file that can't be removed; the next call tries again.
+pub fn remove_stale(root: &Path, state: &State) -> io::Result<()> {
+    let wanted: BTreeSet<u32> = instances(state)
+        .into_iter()
+        .map(|(minor, _)| minor)
+        .collect();
     // Compute instances have higher minors than their GPU instance, so their folders go first.
-    for minor in there.iter().rev().filter(|minor| **minor > MONITOR_MINOR) {
-        if !wanted_minors.contains(minor) {
+    for minor in device_minors(root)?
+        .iter()
+        .rev()
+        .filter(|minor| **minor > MONITOR_MINOR)
+    {
+        if !wanted.contains(minor) {
             let folder = root.join(PROC_CAPABILITIES).join(instance_path(*minor));
             ignore_missing(fs::remove_dir_all(folder))?;
             ignore_missing(fs::remove_file(

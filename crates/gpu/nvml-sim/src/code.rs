@@ -20,7 +20,7 @@ macro_rules! codes {
 
             /// The name in `nvml.h` without `NVML_` and `ERROR_`, where the code has one.
             #[must_use]
-            pub fn name(self) -> Option<&'static str> {
+            pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($code => Some(stringify!($name)),)*
                     _ => None,
@@ -29,7 +29,7 @@ macro_rules! codes {
 
             /// What `nvmlErrorString` says about the code.
             #[must_use]
-            pub fn text(self) -> &'static str {
+            pub const fn text(self) -> &'static str {
                 match self.0 {
                     $($code => $text,)*
                     _ => "Unknown Error",

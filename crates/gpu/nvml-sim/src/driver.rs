@@ -20,14 +20,14 @@ pub mod status;
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::capability::{self, View};
 use crate::code::Return;
-use crate::state::{SimGpuInstance, State};
+use crate::state::State;
 use crate::store::{Store, StoreError, UpdateError};
 
 /// Where recorded calls go below a driver root.
@@ -129,9 +129,7 @@ impl Driver {
         };
         if driver.may_configure() {
             // Best effort: a root that can't be repaired now is repaired by the next write.
-            let _ = driver
-                .store
-                .update_then(|_| Ok(()), |_, state| driver.sync_files(state));
+            let _ = driver.update_with_files(|_| Ok(()), true);
         }
         Ok(driver)
     }
@@ -222,14 +220,7 @@ impl Driver {
         if !self.may_configure() {
             return Err(Return::NO_PERMISSION);
         }
-        let answer = self.store.update_then(
-            |state| body(state, &self.view),
-            |old, new| {
-                if !same_instances(old, new) {
-                    self.sync_files(new);
-                }
-            },
-        );
+        let answer = self.update_with_files(|state| body(state, &self.view), false);
         struck.finish();
         Ok(answer?)
     }
@@ -242,11 +233,33 @@ impl Driver {
         &self,
         change: impl FnOnce(&mut State) -> Result<T, Return>,
     ) -> Result<T, UpdateError> {
-        self.store.update_then(change, |old, new| {
-            if !same_instances(old, new) {
-                self.sync_files(new);
-            }
-        })
+        self.update_with_files(change, false)
+    }
+
+    /// Updates the state, and keeps the capability files in step when instances changed or `always`.
+    fn update_with_files<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T, Return>,
+        always: bool,
+    ) -> Result<T, UpdateError> {
+        let concerns_files = std::cell::Cell::new(always);
+        self.store.update_around(
+            change,
+            |old, new| {
+                concerns_files.set(always || !same_instances(old, new));
+                if concerns_files.get() {
+                    capability::create_missing(&self.node_root, new)
+                        .map_err(|error| code_of(&error))?;
+                }
+                Ok(())
+            },
+            |state| {
+                if concerns_files.get() {
+                    // The state is what counts: what can't be removed now is removed by the next write or open.
+                    let _ = capability::remove_stale(&self.node_root, state);
+                }
+            },
+        )
     }
 
     /// Records the call and lets the faults act that wait for it.
@@ -292,11 +305,6 @@ impl Driver {
             let _ = file.write_all(format!("{call}\n").as_bytes());
         }
     }
-
-    fn sync_files(&self, state: &State) {
-        // The state is what counts: files that can't be made now are made by the next write or open.
-        let _ = capability::sync(&self.node_root, state);
-    }
 }
 
 /// What is left to do of a fault when its call is done.
@@ -320,8 +328,18 @@ fn die() -> ! {
 }
 
 fn same_instances(old: &State, new: &State) -> bool {
-    let instances = |state: &State| -> Vec<Vec<SimGpuInstance>> {
-        state.gpus.iter().map(|gpu| gpu.instances.clone()).collect()
-    };
-    instances(old) == instances(new)
+    old.gpus
+        .iter()
+        .map(|gpu| &gpu.instances)
+        .eq(new.gpus.iter().map(|gpu| &gpu.instances))
+}
+
+fn code_of(error: &io::Error) -> Return {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Return::MEMORY,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Return::NO_PERMISSION
+        }
+        _ => Return::UNKNOWN,
+    }
 }

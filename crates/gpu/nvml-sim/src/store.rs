@@ -275,18 +275,20 @@ impl Store {
         &self,
         change: impl FnOnce(&mut State) -> Result<T, Return>,
     ) -> Result<T, UpdateError> {
-        self.update_then(change, |_, _| {})
+        self.update_around(change, |_, _| Ok(()), |_| {})
     }
 
-    /// As [`Store::update`]; `then` sees the state before and after while still no one else can change it. It is called when
-    /// nothing was changed, too.
+    /// As [`Store::update`]. `prepare` sees the state before and after, just before the new one is published, and can still
+    /// refuse it; `finish` sees the state that holds afterwards. Both run while no one else can change it, and also when
+    /// nothing was changed.
     ///
     /// # Errors
-    /// As [`Store::update`].
-    pub fn update_then<T>(
+    /// As [`Store::update`]; [`UpdateError::Refused`] with what `prepare` answered.
+    pub fn update_around<T>(
         &self,
         change: impl FnOnce(&mut State) -> Result<T, Return>,
-        then: impl FnOnce(&State, &State),
+        prepare: impl FnOnce(&State, &State) -> Result<(), Return>,
+        finish: impl FnOnce(&State),
     ) -> Result<T, UpdateError> {
         if !self.writable {
             return Err(StoreError::ReadOnly {
@@ -300,20 +302,21 @@ impl Store {
         let (generation, old) = self.read_with_generation()?;
         let mut new = State::clone(&old);
         let answer = change(&mut new)?;
-        if new != *old {
-            let next = generation.wrapping_add(1);
-            let body = encode(&new, &self.path)?;
-            self.file
-                .write_all_at(&slot_bytes(next, &body), slot_offset(next))
-                .and_then(|()| self.file.write_all_at(&next.to_le_bytes(), GENERATION_AT))
-                .map_err(self.failed("write"))?;
-            let new = Arc::new(new);
-            *lock(&self.cache) = Some((next, Arc::clone(&new)));
-            let _ = futex::wake(self.word(), futex::Flags::empty(), i32::MAX as u32);
-            then(&old, &new);
-        } else {
-            then(&old, &old);
+        prepare(&old, &new)?;
+        if new == *old {
+            finish(&old);
+            return Ok(answer);
         }
+        let next = generation.wrapping_add(1);
+        let body = encode(&new, &self.path)?;
+        self.file
+            .write_all_at(&slot_bytes(next, &body), slot_offset(next))
+            .and_then(|()| self.file.write_all_at(&next.to_le_bytes(), GENERATION_AT))
+            .map_err(self.failed("write"))?;
+        let new = Arc::new(new);
+        *lock(&self.cache) = Some((next, Arc::clone(&new)));
+        let _ = futex::wake(self.word(), futex::Flags::empty(), i32::MAX.cast_unsigned());
+        finish(&new);
         Ok(answer)
     }
 

@@ -66,10 +66,17 @@ pub fn index(state: &State, view: &View, instance: ComputeInstanceRef) -> Result
 
 /// The MIG device with this UUID, of any GPU. `NOT_FOUND` when this process sees none.
 pub fn by_uuid(state: &State, view: &View, text: &str) -> Result<ComputeInstanceRef, Return> {
+    let everything = View::everything();
     for gpu in state.gpus.iter().filter(|gpu| !gpu.lost) {
-        for instance in visible(state, view, gpu.minor) {
+        for instance in visible(state, &everything, gpu.minor) {
             if uuid(state, instance)?.eq_ignore_ascii_case(text) {
-                return Ok(instance);
+                let ComputeInstanceRef { gpu_instance, id } = instance;
+                let seen = view.mig_device(gpu_instance.gpu, gpu_instance.id, id);
+                return if seen {
+                    Ok(instance)
+                } else {
+                    Err(Return::NOT_FOUND)
+                };
             }
         }
     }
