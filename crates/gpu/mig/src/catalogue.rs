@@ -43,7 +43,7 @@ const FILES: [(&str, &str); 15] = [
 
 struct Catalogue {
     boards: Vec<Board>,
-    /// Boards that differ from one of `boards` only in product name and PCI id, such as PCIe cards.
+    /// Boards that differ from one of `boards` only in product name and PCI id, such as `PCIe` cards.
     variants: Vec<Board>,
 }
 
@@ -71,7 +71,7 @@ pub fn boards() -> &'static [Board] {
 /// Finds a board by its data name (`A100-40GB`), its product name with or without `NVIDIA`
 /// (`NVIDIA A100-SXM4-40GB`) or an alias; case does not matter.
 ///
-/// A name of a variant, such as the PCIe card `A100-PCIE-40GB`, gives that variant: the same board with
+/// A name of a variant, such as the `PCIe` card `A100-PCIE-40GB`, gives that variant: the same board with
 /// the variant's product name and PCI ids.
 ///
 /// # Errors
@@ -223,4 +223,82 @@ fn parse(text: &str) -> Result<(Board, Vec<Board>), serde_saphyr::Error> {
         board.pci_device_ids.extend(&variant.pci_device_ids);
     }
     Ok((board, variants))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_data_file_is_a_board_with_sources() {
+        for (file, text) in FILES {
+            let (board, _) = parse(text).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert_eq!(file, format!("{}.yaml", board.name.to_lowercase()));
+            assert!(
+                !board.sources.is_empty(),
+                "{file} says where its facts come from"
+            );
+            assert!(!board.pci_device_ids.is_empty(), "{file}");
+        }
+        assert_eq!(boards().len(), FILES.len());
+    }
+
+    #[test]
+    fn no_name_means_two_boards() {
+        let Catalogue { boards, variants } = &*CATALOGUE;
+        let mut taken = std::collections::BTreeMap::new();
+        for board in boards {
+            for name in [&board.name, &board.product_name]
+                .into_iter()
+                .chain(&board.aliases)
+            {
+                let other = taken.insert(without_vendor(name).to_lowercase(), &board.name);
+                assert!(other.is_none_or(|other| *other == board.name), "{name}");
+            }
+        }
+        for variant in variants {
+            let base = boards.iter().find(|b| b.name == variant.name);
+            assert!(base.is_some_and(|b| b.aliases.contains(&variant.product_name)));
+        }
+    }
+
+    #[test]
+    fn boards_are_found_by_every_name_in_any_case() {
+        for (name, product) in [
+            ("A100-40GB", "NVIDIA A100-SXM4-40GB"),
+            ("a100-sxm4-40gb", "NVIDIA A100-SXM4-40GB"),
+            ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB"),
+            ("NVIDIA A100-PCIE-40GB", "NVIDIA A100-PCIE-40GB"),
+            ("A100-PCIE-40GB", "NVIDIA A100-PCIE-40GB"),
+            ("NVIDIA A100 80GB PCIe", "NVIDIA A100 80GB PCIe"),
+            ("A100-80GB", "NVIDIA A100-SXM4-80GB"),
+            ("H200-141GB", "NVIDIA H200"),
+            ("nvidia h200", "NVIDIA H200"),
+            ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
+            ("H100 NVL", "NVIDIA H100 NVL"),
+            ("A30", "NVIDIA A30"),
+        ] {
+            let found = board(name).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(found.product_name, product, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pcie_card_is_its_board_with_its_own_pci_id() {
+        let card = board("A100-PCIE-40GB").unwrap();
+        let base = board("A100-40GB").unwrap();
+        assert_eq!((&card.name, &card.profiles), (&base.name, &base.profiles));
+        assert_eq!(card.pci_device_ids.first(), Some(&0x20F1));
+        assert_eq!(base.pci_device_ids.first(), Some(&0x20B0));
+        assert!(base.pci_device_ids.contains(&0x20F1));
+    }
+
+    #[test]
+    fn an_unknown_board_lists_those_that_there_are() {
+        let error = board("T4").unwrap_err().to_string();
+        assert!(
+            error.contains("`T4`") && error.contains("A100-40GB, A100-80GB, A30"),
+            "{error}"
+        );
+    }
 }

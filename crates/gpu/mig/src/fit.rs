@@ -46,15 +46,17 @@ pub(crate) fn arrange(
     board: &Board,
     wanted: &[(&BoardProfile, u32)],
 ) -> Result<Vec<PlacedInstance>, Misfit> {
-    match limit(board, wanted) {
-        Some(misfit) => Err(misfit),
-        None => {
-            let search = Search::new(board, wanted);
-            let counts = search.wanted.clone();
-            search.arrange(0, &counts).ok_or(Misfit::NoArrangement)
-        }
+    if let Some(misfit) = limit(board, wanted) {
+        return Err(misfit);
     }
+    let search = Search::new(board, wanted);
+    search
+        .arrange(0, &search.wanted)
+        .ok_or(Misfit::NoArrangement)
 }
+
+/// A kind of media engine, and how many of it an instance has.
+type Engine = (&'static str, fn(&BoardProfile) -> Option<u16>);
 
 /// The first limit that the wanted instances exceed wherever they lie.
 ///
@@ -91,7 +93,7 @@ pub(crate) fn limit(board: &Board, wanted: &[(&BoardProfile, u32)]) -> Option<Mi
             available: board.compute_slices,
         });
     }
-    let engines: [(&'static str, fn(&BoardProfile) -> Option<u16>); 4] = [
+    let engines: [Engine; 4] = [
         ("video decoders", |entry| entry.decoders),
         ("video encoders", |entry| entry.encoders),
         ("JPEG engines", |entry| entry.jpeg),

@@ -128,6 +128,7 @@ impl fmt::Display for LayoutSpec {
                 [(device, count)] => format!("{device}*{count}"),
                 several => several
                     .iter()
+                    .copied()
                     .map(device_text)
                     .collect::<Vec<_>>()
                     .join(","),
@@ -136,8 +137,8 @@ impl fmt::Display for LayoutSpec {
     }
 }
 
-fn device_text((device, count): &(MigProfile, u8)) -> String {
-    if *count == 1 {
+fn device_text((device, count): (MigProfile, u8)) -> String {
+    if count == 1 {
         device.to_string()
     } else {
         format!("{device}*{count}")

@@ -11,8 +11,8 @@ use crate::profile::{Attribute, Profile};
 ///
 /// First as many of the wanted instances as can be together, and among such choices the one with the most
 /// compute slices and memory. Then, for each instance left out, largest first, the largest smaller
-/// profile that there is still room for: no more slices and no more memory units, and the same attribute
-/// or none. So two `4g.20gb` become `4g.20gb,3g.20gb`, and eight `1g.5gb` become seven.
+/// profile that there is still room for: no more slices and no more memory units, and the same attribute,
+/// none, or `-me`. So two `4g.20gb` become `4g.20gb,3g.20gb`, and eight `1g.5gb` become seven.
 pub(crate) fn nearest(board: &Board, wanted: &Layout) -> Layout {
     let asked: Vec<(Profile, u32)> = wanted.profiles().into_iter().rev().collect();
     let mut best = Best::default();
@@ -92,18 +92,17 @@ fn score(board: &Board, counts: &Counts) -> (u32, u64, u64) {
 /// The largest profile smaller than `profile` of which one more fits.
 fn substitute(board: &Board, profile: Profile, counts: &Counts) -> Option<Profile> {
     let asked = board.profile(profile)?;
+    // The attributes that can stand in, the most alike first.
+    let attributes = [profile.attribute(), Attribute::None, Attribute::NoMe];
+    let rank = |other: Profile| attributes.iter().position(|a| *a == other.attribute());
     let mut smaller: Vec<Profile> = board
         .profiles
         .iter()
         .filter(|entry| entry.slices <= asked.slices && entry.size <= asked.size)
         .map(|entry| entry.profile)
-        .filter(|other| {
-            *other != profile
-                && (other.attribute() == profile.attribute()
-                    || other.attribute() == Attribute::None)
-        })
+        .filter(|other| *other != profile && rank(*other).is_some())
         .collect();
-    smaller.sort_unstable_by_key(|other| Reverse((other.slices(), other.memory_gb(), *other)));
+    smaller.sort_by_key(|other| (Reverse((other.slices(), other.memory_gb())), rank(*other)));
     smaller.into_iter().find(|other| {
         let mut with = counts.clone();
         *with.entry(*other).or_default() += 1;

@@ -174,3 +174,38 @@ fn extend(
         chosen.pop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::board;
+
+    #[test]
+    fn a_placement_must_start_where_the_profile_can() {
+        let board = board("A100-40GB").unwrap();
+        let entry = board.profile_by_id(9).unwrap();
+        assert_eq!(Placement::new(entry, 4).unwrap().to_string(), "4:4");
+        let error = Placement::new(entry, 2).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a 3g.20gb GPU instance cannot start at memory unit 2; it can start at 0, 4"
+        );
+    }
+
+    #[test]
+    fn placements_overlap_when_they_share_a_unit() {
+        let placement = Placement::from_driver;
+        assert!(placement(0, 4).overlaps(placement(3, 1)));
+        assert!(!placement(0, 4).overlaps(placement(4, 4)));
+        assert!(placement(6, 2).overlaps(placement(0, 8)));
+        assert!(!placement(2, 0).overlaps(placement(2, 0)));
+    }
+
+    #[test]
+    fn masks_agree_with_overlaps_and_end_with_the_board() {
+        assert_eq!(Placement::from_driver(9, 3).mask(), Some(0b1110_0000_0000));
+        assert_eq!(Placement::from_driver(0, 32).mask(), Some(u32::MAX));
+        assert_eq!(Placement::from_driver(1, 32).mask(), None);
+        assert_eq!(Placement::from_driver(255, 255).mask(), None);
+    }
+}

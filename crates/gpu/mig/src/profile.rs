@@ -306,3 +306,83 @@ pub enum MigProfileError {
         allowed: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_from_memory_rounded_half_away_from_zero() {
+        let name = |slices, mib, total| {
+            Profile::from_memory(slices, mib, total, Attribute::None).to_string()
+        };
+        assert_eq!(name(1, 4864, 40960), "1g.5gb");
+        // 4/8 of 141 is 70.5: rounding half to even would give 70.
+        assert_eq!(name(3, 71424, 143_771), "3g.71gb");
+        assert_eq!(name(1, 16384, 143_771), "1g.18gb");
+        assert_eq!(name(7, 143_360, 143_771), "7g.141gb");
+    }
+
+    #[test]
+    fn attributes_come_from_nvml_numbers() {
+        let all = (0..18).map(Attribute::from_nvml_enum).collect::<Vec<_>>();
+        assert_eq!(all[9], Attribute::None);
+        assert_eq!((all[7], all[8]), (Attribute::Me, Attribute::Me));
+        assert_eq!((all[10], all[17]), (Attribute::Gfx, Attribute::Gfx));
+        assert_eq!((all[13], all[14]), (Attribute::NoMe, Attribute::NoMe));
+        assert_eq!((all[15], all[16]), (Attribute::MeAll, Attribute::MeAll));
+    }
+
+    #[test]
+    fn a_compute_instance_as_large_as_its_gpu_instance_has_the_short_name() {
+        let device: MigProfile = "3c.3g.20gb".parse().unwrap();
+        assert!(device.is_whole());
+        assert_eq!(device.to_string(), "3g.20gb");
+        let device: MigProfile = "1c.2g.48gb+me.all".parse().unwrap();
+        assert_eq!((device.compute_slices(), device.is_whole()), (1, false));
+        assert_eq!(device.to_string(), "1c.2g.48gb+me.all");
+    }
+
+    #[test]
+    fn texts_that_are_no_profile_are_refused_with_examples() {
+        for text in [
+            "",
+            "1g",
+            "1g.5",
+            "g.5gb",
+            "01g.5gb",
+            "1g.05gb",
+            "+1g.5gb",
+            "1g.5gb+",
+            "1g.5gb+x",
+            "1g.5gb ",
+            "0g.5gb",
+            "1g.0gb",
+            "256g.5gb",
+            "1g.5GB",
+            "1c.",
+            "c.1g.5gb",
+            "0c.1g.5gb",
+        ] {
+            let error = text.parse::<MigProfile>().expect_err(text).to_string();
+            assert!(error.contains("1g.5gb"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_4g_has_no_3c_and_the_message_says_what_it_has() {
+        let error = "3c.4g.20gb".parse::<MigProfile>().unwrap_err().to_string();
+        assert!(error.contains("1c, 2c, 4c"), "{error}");
+    }
+
+    #[test]
+    fn profiles_order_by_slices_then_memory_then_attribute() {
+        let mut names = ["7g.40gb", "1g.10gb", "1g.5gb+me", "2g.10gb", "1g.5gb"]
+            .map(|t| t.parse::<Profile>().unwrap());
+        names.sort();
+        assert_eq!(
+            names.map(|p| p.to_string()),
+            ["1g.5gb", "1g.5gb+me", "1g.10gb", "2g.10gb", "7g.40gb"]
+        );
+    }
+}
