@@ -34,7 +34,7 @@ fn placement_does_not_matter_and_profiles_do() {
 fn a_slice_without_its_compute_instance_is_a_difference() {
     let node = inventory(vec![a100(0, vec![instance(1, "3g.20gb", 0, &[])])]);
     assert_eq!(
-        told(&node, "3g.20gb"),
+        told(&node, "3g.20gb*1"),
         [
             "GPU 0: 1 3g.20gb without compute instances too many",
             "GPU 0: 1 3g.20gb missing"

@@ -265,7 +265,7 @@ fn what_another_tool_created_is_kept_refused_or_replaced() {
         !error.contains("2g.10gb"),
         "ours are not in the way of ourselves: {error}"
     );
-    node.reach("3g.20gb");
+    node.reach("3g.20gb*1");
     let report = node
         .partitioner()
         .apply(&layout("7g.40gb"), REPLACE, &[])

@@ -79,9 +79,9 @@ fn a_second_apply_reads_one_snapshot_and_changes_nothing() {
 #[test]
 fn only_gpus_that_lose_something_are_asked_for_their_processes() {
     let node = Node::new(&[("A100-40GB", 3)]);
-    node.reach("0=3g.20gb;1=3g.20gb;2=3g.20gb");
+    node.reach("3g.20gb*1");
     node.root.record_calls(true).unwrap();
-    let report = node.reach("0=3g.20gb;1=2g.10gb;2=3g.20gb*2");
+    let report = node.reach("0=3g.20gb*1;1=2g.10gb*1;2=3g.20gb*2");
     assert_eq!(
         report.calls.len(),
         6,

@@ -1,6 +1,9 @@
 //! The crate's promises: the pure plan over inventories made by hand, and the shell over the
 //! simulated driver, with every kind of interruption.
 
+// The name that the workspace reads the crate by.
+extern crate migpool_partition as partition;
+
 mod by_hand;
 mod crash;
 mod differences;

@@ -134,7 +134,7 @@ fn turning_mig_off_empties_the_gpu_first() {
 #[test]
 fn a_gpu_instance_without_compute_instances_is_finished_where_it_fits_and_removed_where_not() {
     let unfinished = || a100(0, vec![instance(1, "3g.20gb", 4, &[])]);
-    let finished = plan_ours(unfinished(), "3g.20gb").unwrap();
+    let finished = plan_ours(unfinished(), "3g.20gb*1").unwrap();
     assert_eq!(
         steps(&finished),
         ["create compute instance 3g.20gb in GPU instance 1"]
@@ -165,7 +165,7 @@ fn of_equal_gpu_instances_the_one_divided_as_wanted_stays() {
         (divided.clone(), whole(2, "3g.20gb", 4)),
         (whole(2, "3g.20gb", 4), divided.clone()),
     ] {
-        let plan = plan_ours(a100(0, vec![first, second]), "3g.20gb").unwrap();
+        let plan = plan_ours(a100(0, vec![first, second]), "3g.20gb*1").unwrap();
         assert_eq!(
             steps(&plan).len(),
             4,
@@ -185,7 +185,7 @@ fn what_is_not_ours_stays_where_it_fits() {
     ours.claim(&inventory.gpus[0].uuid, 9, 0);
     let plan = plan(
         &inventory,
-        &layout("3g.20gb"),
+        &layout("3g.20gb*1"),
         &ours,
         &[],
         Options::default(),
@@ -254,7 +254,7 @@ fn what_is_in_use_is_refused_with_its_user_even_when_replacing() {
 fn what_is_in_use_stays_rather_than_what_is_idle() {
     for busy in [1, 2] {
         let gpu = a100(0, vec![whole(1, "3g.20gb", 0), whole(2, "3g.20gb", 4)]);
-        let plan = plan_held(gpu, "3g.20gb", &[held(busy, None)]).unwrap();
+        let plan = plan_held(gpu, "3g.20gb*1", &[held(busy, None)]).unwrap();
         let idle = 3 - busy;
         assert!(steps(&plan)[1].starts_with(&format!("destroy GPU instance {idle} ")));
     }
@@ -268,11 +268,11 @@ fn a_compute_instance_in_use_is_not_divided_again() {
             vec![instance(1, "3g.20gb", 0, &[(1, 0), (1, 1), (1, 2)])],
         )
     };
-    let refused = plan_held(divided(), "3g.20gb", &[held(1, Some(2))]).unwrap_err();
+    let refused = plan_held(divided(), "3g.20gb*1", &[held(1, Some(2))]).unwrap_err();
     assert!(
         matches!(&refused.refusals[..], [Refusal::InUse { who, .. }] if who == &["pod default/train"])
     );
-    let plan = plan_held(divided(), "1c.3g.20gb", &[held(1, Some(2))]).unwrap();
+    let plan = plan_held(divided(), "1c.3g.20gb*1", &[held(1, Some(2))]).unwrap();
     let gone = [
         "destroy compute instance 0 of GPU instance 1",
         "destroy compute instance 1 of GPU instance 1",

@@ -118,7 +118,8 @@ proptest! {
                 prop_assert!(others.is_subset(&there), "{others:?} in {there:?}");
             }
             Err(Error::Refused(refused)) => {
-                prop_assert!(refused.refusals.iter().all(|r| matches!(r, Refusal::Foreign { .. })));
+                let foreign_alone = refused.refusals.iter().all(|r| matches!(r, Refusal::Foreign { .. }));
+                prop_assert!(foreign_alone, "{}", refused);
                 prop_assert_eq!(&node.gpu(0), &before, "a refusal changes nothing");
                 let report = node.partitioner().apply(&wanted, REPLACE, &[]).unwrap();
                 prop_assert_eq!(report.outcome, Outcome::Done, "{}", report);
