@@ -102,3 +102,30 @@ pub struct ParseGpuInstanceProfileError {
     /// The text as it was given.
     pub text: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_any_case_and_written_as_aks_does() {
+        for profile in GpuInstanceProfile::ALL {
+            assert_eq!(profile.to_string().parse(), Ok(profile));
+            assert_eq!(profile.as_str().to_lowercase().parse(), Ok(profile));
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused_with_the_five() {
+        for text in ["MIG5g", "1g", "MIG", ""] {
+            let error = text
+                .parse::<GpuInstanceProfile>()
+                .expect_err(text)
+                .to_string();
+            assert!(
+                error.contains("MIG1g, MIG2g, MIG3g, MIG4g or MIG7g"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -58,6 +58,7 @@ impl GpuInstanceSpec {
 /// It says nothing of where they lie; [`Board::pack`] and [`crate::plan`] do. An empty layout is MIG mode
 /// without instances; MIG mode off is not a layout (see [`LayoutSpec::Off`]).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<GpuInstanceSpec>")]
 pub struct Layout(Vec<GpuInstanceSpec>);
 
 impl Layout {
@@ -148,6 +149,12 @@ impl Layout {
             }
         }
         Ok(())
+    }
+}
+
+impl From<Vec<GpuInstanceSpec>> for Layout {
+    fn from(instances: Vec<GpuInstanceSpec>) -> Self {
+        Self::new(instances)
     }
 }
 

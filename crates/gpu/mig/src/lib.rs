@@ -35,4 +35,4 @@ pub use node_layout::{GpuSelector, NodeLayout, NodeLayoutError, ParseNodeLayoutE
 pub use placement::{IllegalPlacement, PlacedInstance, Placement};
 pub use planner::{Existing, PlacementPlan, PlanError, plan};
 pub use profile::{Attribute, MigProfile, MigProfileError, ParseProfileError, Profile};
-pub use resource::{MigStrategy, ParseMigStrategyError, ResourceName};
+pub use resource::{MigStrategy, ParseMigStrategyError, ParseResourceNameError, ResourceName};

@@ -163,7 +163,7 @@ impl NodeLayout {
                 continue;
             };
             let layout = spec.resolve(board);
-            let layout = layout.map_err(|source| NodeLayoutError::Layout { gpu: index, source })?;
+            let layout = layout.map_err(|reason| NodeLayoutError::Layout { gpu: index, reason })?;
             layouts.insert(index, layout);
         }
         Ok(layouts)
@@ -269,11 +269,11 @@ pub enum NodeLayoutError {
         present: String,
     },
     /// A GPU's layout cannot be on its board.
-    #[error("GPU {gpu}: {source}")]
+    #[error("GPU {gpu}: {reason}")]
     Layout {
         /// The GPU's index.
         gpu: u32,
         /// Why.
-        source: LayoutError,
+        reason: LayoutError,
     },
 }

@@ -27,6 +27,14 @@ impl ResourceName {
         ))
     }
 
+    /// The profile of a slice's resource; `None` for `nvidia.com/gpu`.
+    #[must_use]
+    pub fn profile(&self) -> Option<MigProfile> {
+        let name = self.0.strip_prefix(MIG_PREFIX)?;
+        // Of the dots only the one after the gigabytes can stand for a plus sign.
+        name.replacen("gb.", "gb+", 1).parse().ok()
+    }
+
     /// The name in full, with its domain.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -117,11 +125,32 @@ pub struct ParseMigStrategyError {
 
 serde_as_text!(MigStrategy);
 
-impl serde::Serialize for ResourceName {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+impl FromStr for ResourceName {
+    type Err = ParseResourceNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = Self(text.to_owned());
+        // A profile has one spelling, so a name that does not come back is not one of ours.
+        let known = text == GPU || name.profile().is_some_and(|p| p.resource_name() == name);
+        if known {
+            Ok(name)
+        } else {
+            Err(ParseResourceNameError { text: name.0 })
+        }
     }
 }
+
+/// A text that is not the name of a resource that migpool advertises.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a GPU resource; those are nvidia.com/gpu and names like nvidia.com/mig-1g.5gb"
+)]
+pub struct ParseResourceNameError {
+    /// The text as it was given.
+    pub text: String,
+}
+
+serde_as_text!(ResourceName);
 
 #[cfg(test)]
 mod tests {
@@ -140,6 +169,21 @@ mod tests {
         assert_eq!(name("1g.24gb+me.all"), "nvidia.com/mig-1g.24gb.me.all");
         assert_eq!(name("1g.24gb-me"), "nvidia.com/mig-1g.24gb-me");
         assert_eq!(name("1c.3g.20gb"), "nvidia.com/mig-1c.3g.20gb");
+    }
+
+    #[test]
+    fn other_resources_are_refused() {
+        for text in [
+            "nvidia.com/mig-",
+            "nvidia.com/mig-3c.3g.20gb",
+            "nvidia.com/mig-1g.5gb+me",
+            "nvidia.com/gpu.shared",
+            "amd.com/gpu",
+            "gpu",
+        ] {
+            assert!(text.parse::<ResourceName>().is_err(), "{text}");
+        }
+        assert_eq!("nvidia.com/gpu".parse(), Ok(ResourceName::gpu()));
     }
 
     #[test]

@@ -295,7 +295,8 @@ proptest! {
         prop_assert_eq!(device.to_string().parse::<MigProfile>().unwrap(), device);
         let name = device.resource_name();
         prop_assert!(name.as_str().starts_with("nvidia.com/mig-") && !name.as_str().contains('+'));
-        prop_assert_eq!(name.short().replace("mig-", "").len(), device.to_string().len());
+        prop_assert_eq!(name.profile(), Some(device));
+        prop_assert_eq!(name.as_str().parse(), Ok(name));
     }
 
     #[test]
