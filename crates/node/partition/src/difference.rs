@@ -41,7 +41,7 @@ pub enum Difference {
     /// MIG mode is not as wanted.
     #[error(
         "GPU {gpu}: MIG mode is {}, wanted {}{}", word(*current), word(*wanted),
-        if current != pending { format!(" (it will be {} after a reset)", word(*pending)) } else { String::new() }
+        later(*current, *pending)
     )]
     Mode {
         /// Index of the GPU.
@@ -88,6 +88,14 @@ impl Difference {
             | Self::Missing { gpu, .. }
             | Self::Unexpected { gpu, .. } => Some(*gpu),
         }
+    }
+}
+
+fn later(current: bool, pending: bool) -> String {
+    if current == pending {
+        String::new()
+    } else {
+        format!(" (it will be {} after a reset)", word(pending))
     }
 }
 

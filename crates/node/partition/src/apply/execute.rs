@@ -90,7 +90,7 @@ impl GpuRun<'_> {
                     |id| format!("ok: GPU instance {id}"),
                 )?;
                 self.created = Some(id);
-                return Ok(());
+                Ok(())
             }
             Action::CreateComputeInstance {
                 target,
@@ -103,7 +103,7 @@ impl GpuRun<'_> {
                 };
                 let Some(instance) = instance else {
                     let message = format!("no GPU instance was created for {profile}");
-                    return Err(self.problem(ProblemKind::Call, message));
+                    return Err(self.problem(ProblemKind::Call, &message));
                 };
                 self.call(
                     "nvmlGpuInstanceCreateComputeInstance",
@@ -149,7 +149,7 @@ impl GpuRun<'_> {
                 "MIG mode will be {word} after a reboot, and only a reboot of this machine can \
                  finish it ({status}); reboot it, then apply again"
             );
-            return self.problem(ProblemKind::RebootNeeded, message);
+            return self.problem(ProblemKind::RebootNeeded, &message);
         }
         let users = if users.is_empty() {
             "something".to_owned()
@@ -159,7 +159,7 @@ impl GpuRun<'_> {
         let message = format!(
             "MIG mode cannot be turned {word} while {users} uses the GPU; end that, then apply again"
         );
-        self.problem(ProblemKind::InUse, message)
+        self.problem(ProblemKind::InUse, &message)
     }
 
     /// Makes one call and records it.
@@ -192,12 +192,12 @@ impl GpuRun<'_> {
             }
             Err(error) => {
                 record(error.to_string(), false);
-                Err(self.problem(ProblemKind::Call, format!("{error}; apply again to go on")))
+                Err(self.problem(ProblemKind::Call, &format!("{error}; apply again to go on")))
             }
         }
     }
 
-    fn problem(&self, kind: ProblemKind, message: String) -> Problem {
+    fn problem(&self, kind: ProblemKind, message: &str) -> Problem {
         Problem {
             gpu: self.gpu.index,
             uuid: Some(self.gpu.uuid.to_string()),

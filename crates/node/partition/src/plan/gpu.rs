@@ -11,7 +11,7 @@ use crate::ownership::Ownership;
 use crate::refusal::{Refusal, gpu_name};
 
 /// A GPU instance that is there, with what forbids its end.
-struct Instance<'a> {
+struct There<'a> {
     instance: &'a GpuInstance,
     /// Those who use it or anything in it.
     users: Vec<String>,
@@ -50,10 +50,10 @@ pub(super) fn plan(
             reason,
         }]
     })?;
-    let instances: Vec<Instance<'_>> = gpu
+    let instances: Vec<There<'_>> = gpu
         .instances
         .iter()
-        .map(|instance| Instance {
+        .map(|instance| There {
             instance,
             users: users(holders, |holder| holder.holds_gpu_instance(gpu, instance)),
             foreign: !options.replace_all && !ownership.owns(&gpu.uuid, instance),
@@ -79,7 +79,7 @@ pub(super) fn plan(
 }
 
 /// Everything goes.
-fn plan_empty(instances: &[Instance<'_>], plan: &mut GpuPlan) {
+fn plan_empty(instances: &[There<'_>], plan: &mut GpuPlan) {
     for instance in instances {
         destroy(instance.instance, &mut plan.actions);
     }
@@ -89,7 +89,7 @@ fn plan_empty(instances: &[Instance<'_>], plan: &mut GpuPlan) {
 fn plan_layout(
     gpu: &Gpu,
     layout: &Layout,
-    instances: &[Instance<'_>],
+    instances: &[There<'_>],
     holders: &[Holder],
     plan: &mut GpuPlan,
 ) -> Result<(), Vec<Refusal>> {
@@ -214,7 +214,7 @@ fn create_compute(profile: Profile, target: Target, size: u8) -> Option<Action> 
 /// Why the plan must not be carried out.
 fn refusals(
     gpu: &Gpu,
-    instances: &[Instance<'_>],
+    instances: &[There<'_>],
     holders: &[Holder],
     plan: &GpuPlan,
 ) -> Vec<Refusal> {
@@ -233,7 +233,7 @@ fn refusals(
             who: of_gpu,
         });
     }
-    for Instance {
+    for There {
         instance,
         users: held_by,
         foreign,
