@@ -1,0 +1,128 @@
+//! Init, shutdown and error texts, and where the driver root is.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_uint, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use nvml_sim::{Driver, Return};
+use nvml_wrapper_sys::bindings::nvmlReturn_t;
+
+use crate::call;
+
+/// The driver root above the library's path: `usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1` lies four
+/// levels below it.
+fn root_above(library: &Path) -> Option<&Path> {
+    library
+        .ancestors()
+        .nth(4)
+        .filter(|root| !root.as_os_str().is_empty())
+}
+
+/// What glibc's `dladdr` tells of an address.
+#[repr(C)]
+struct DlInfo {
+    file_name: *const c_char,
+    file_base: *mut c_void,
+    symbol_name: *const c_char,
+    symbol_address: *mut c_void,
+}
+
+unsafe extern "C" {
+    fn dladdr(address: *const c_void, info: *mut DlInfo) -> c_int;
+}
+
+/// The path under which this library was loaded. Links are not followed: a pod's library may be a
+/// link to its node's.
+fn library_path() -> Option<PathBuf> {
+    let mut info = DlInfo {
+        file_name: std::ptr::null(),
+        file_base: std::ptr::null_mut(),
+        symbol_name: std::ptr::null(),
+        symbol_address: std::ptr::null_mut(),
+    };
+    let own: extern "C" fn(nvmlReturn_t) -> *const c_char = nvmlErrorString;
+    // SAFETY: `info` is a Dl_info as dlfcn.h lays it out, and the address is only looked up.
+    let found = unsafe { dladdr(own as *const c_void, &raw mut info) };
+    if found == 0 || info.file_name.is_null() {
+        return None;
+    }
+    // SAFETY: dladdr succeeded, so the name is a C string that lives as long as this library stays
+    // loaded.
+    let name = unsafe { CStr::from_ptr(info.file_name) };
+    // A name without a folder came from a search path; the loader gives the full path in every such
+    // case, but a program may have loaded a relative one.
+    std::path::absolute(Path::new(OsStr::from_bytes(name.to_bytes()))).ok()
+}
+
+fn init() -> nvmlReturn_t {
+    call::code(call::init(|| {
+        let library = library_path().ok_or(Return::LIBRARY_NOT_FOUND)?;
+        Driver::open(root_above(&library).ok_or(Return::DRIVER_NOT_LOADED)?)
+    }))
+}
+
+// SAFETY: as for all exported functions, see `call::nvml`.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
+    init()
+}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit() -> nvmlReturn_t {
+    init()
+}
+
+/// Takes any flags, as the real driver; there is nothing that is not attached here.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> nvmlReturn_t {
+    init()
+}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlShutdown() -> nvmlReturn_t {
+    call::code(call::shutdown())
+}
+
+/// NVML's texts as C strings that live for ever.
+static TEXTS: LazyLock<BTreeMap<Return, CString>> = LazyLock::new(|| {
+    let text = |code: &Return| Some((*code, CString::new(code.text()).ok()?));
+    Return::ALL.iter().filter_map(text).collect()
+});
+
+/// Works without init, as the real library's.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
+    error_text(Return(result)).as_ptr()
+}
+
+fn error_text(code: Return) -> &'static CStr {
+    TEXTS.get(&code).map_or(c"Unknown Error", CString::as_c_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_four_levels_above_the_library() {
+        let library = Path::new("/r/pod/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1");
+        assert_eq!(root_above(library), Some(Path::new("/r/pod")));
+        let system = Path::new("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1");
+        assert_eq!(root_above(system), Some(Path::new("/")));
+        assert_eq!(root_above(Path::new("lib/libnvidia-ml.so.1")), None);
+    }
+
+    #[test]
+    fn every_code_has_its_text() {
+        for code in Return::ALL {
+            assert_eq!(error_text(*code).to_str(), Ok(code.text()));
+        }
+        assert_eq!(error_text(Return(12_345)), c"Unknown Error");
+    }
+}
