@@ -1,3 +1,6 @@
 //! Pods: manifests, where they run, and their processes.
 
+pub mod container;
+pub mod manifest;
+pub mod scheduler;
 pub mod shim;
