@@ -75,9 +75,9 @@ pub struct Gpu {
     pub serial: Option<String>,
     /// PCI address, "00000000:00:06.0".
     pub pci_bus_id: String,
-    /// PCI device and vendor id as NVML gives them: 0x2335_10DE, device in the upper half.
+    /// PCI device and vendor id as NVML gives them: `0x2335_10DE`, device in the upper half.
     pub pci_device_id: u32,
-    /// PCI base class and subclass, 0x0302, where the library can tell.
+    /// PCI base class and subclass, `0x0302`, where the library can tell.
     pub pci_class: Option<u16>,
     /// Minor number of `/dev/nvidia<minor>`.
     pub minor: u32,

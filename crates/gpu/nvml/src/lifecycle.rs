@@ -9,8 +9,7 @@ use crate::{Error, GpuUuid, Nvml, ReturnCode};
 pub enum MigModeOutcome {
     /// The mode is the wanted one now.
     Current,
-    /// The mode waits for a reset or a reboot; the text is NVML's activation status, for example "In use by another
-    /// client (`NVML_ERROR_IN_USE`, 19)".
+    /// The mode waits for a reset or a reboot; the text is NVML's activation status, "In use by another client".
     Pending(String),
 }
 
@@ -35,7 +34,7 @@ impl Nvml {
             .retain(|(owner, _, _), _| owner != gpu);
         Ok(match status {
             ReturnCode::SUCCESS => MigModeOutcome::Current,
-            status => MigModeOutcome::Pending(status.to_string()),
+            status => MigModeOutcome::Pending(status.text().to_owned()),
         })
     }
 
