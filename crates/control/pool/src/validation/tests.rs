@@ -1,1 +1,245 @@
+use rstest::rstest;
+use serde_json::json;
 
+use super::*;
+
+const SIZE: &str = "Standard_ND96asr_v4";
+
+fn input() -> NodePoolInput {
+    NodePoolInput {
+        count: Some(1),
+        vm_size: Some(SIZE.to_owned()),
+        gpu_instance_profile: Some("MIG1g".to_owned()),
+        ..NodePoolInput::default()
+    }
+}
+
+fn with(change: impl FnOnce(&mut NodePoolInput)) -> NodePoolInput {
+    let mut input = input();
+    change(&mut input);
+    input
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn the_articles_pool_is_taken() {
+    let spec = node_pool(&input(), None).unwrap();
+    assert_eq!(spec.count, 1);
+    assert_eq!(spec.vm_size, SIZE);
+    assert_eq!(spec.gpu_instance_profile, Some(GpuInstanceProfile::Mig1g));
+    assert_eq!(spec.mig_strategy, MigStrategy::Single);
+    assert_eq!(spec.mode, PoolMode::User);
+}
+
+#[test]
+fn what_was_not_asked_gets_its_default() {
+    let asked_empty = NodePoolInput {
+        vm_size: some(""),
+        mode: some(""),
+        ..NodePoolInput::default()
+    };
+    for input in [NodePoolInput::default(), asked_empty] {
+        let spec = node_pool(&input, None).unwrap();
+        assert_eq!((spec.count, spec.vm_size.as_str()), (1, vm_size::DEFAULT));
+        assert_eq!(spec.gpu_instance_profile, None);
+    }
+}
+
+#[rstest]
+#[case(0, "User", true)]
+#[case(1000, "User", true)]
+#[case(1001, "User", false)]
+#[case(-1, "User", false)]
+#[case(0, "System", false)]
+#[case(1, "System", true)]
+#[case(1000, "System", true)]
+#[case(i64::MAX, "System", false)]
+fn the_count_is_within_the_modes_range(
+    #[case] count: i64,
+    #[case] mode: &str,
+    #[case] valid: bool,
+) {
+    let input = with(|input| {
+        input.count = Some(count);
+        input.mode = some(mode);
+    });
+    assert_eq!(node_pool(&input, None).is_ok(), valid);
+}
+
+#[test]
+fn a_count_out_of_range_is_refused_in_the_words_of_aks() {
+    let input = with(|input| {
+        input.count = Some(0);
+        input.mode = some("System");
+    });
+    let error = node_pool(&input, None).unwrap_err();
+    assert_eq!(error.code, "InvalidParameter");
+    assert_eq!(
+        error.message,
+        "agentPoolProfile.count was 0. It must be greater or equal to minCount:1 and less than or equal to maxCount:1000."
+    );
+}
+
+#[test]
+fn an_unknown_profile_lists_those_there_are() {
+    let error = node_pool(&with(|i| i.gpu_instance_profile = some("MIG5g")), None).unwrap_err();
+    assert_eq!(error.code, "InvalidParameter");
+    assert!(error.message.contains("'MIG5g'"), "{error}");
+    assert!(
+        error.message.contains("MIG1g, MIG2g, MIG3g, MIG4g, MIG7g"),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case("Standard_NC4as_T4_v3", "without MIG")]
+#[case("Standard_DS2_v2", "no GPU")]
+fn a_profile_needs_a_size_with_mig(#[case] size: &str, #[case] why: &str) {
+    for input in [
+        with(|input| input.vm_size = some(size)),
+        with(|input| {
+            input.vm_size = some(size);
+            input.gpu_instance_profile = None;
+            input.layouts = some("3g.20gb");
+        }),
+    ] {
+        let error = node_pool(&input, None).unwrap_err();
+        assert!(error.message.contains(why), "{error}");
+        assert!(error.message.contains(SIZE), "{error}");
+    }
+}
+
+#[test]
+fn a_layout_that_does_not_fit_says_what_does() {
+    let input = with(|input| {
+        input.gpu_instance_profile = None;
+        input.layouts = some("4g.20gb*2");
+    });
+    let error = node_pool(&input, None).unwrap_err();
+    assert_eq!(error.target.as_deref(), Some("agentPoolProfile.layouts"));
+    assert!(error.message.contains("4g.20gb"), "{error}");
+}
+
+#[test]
+fn a_layout_for_a_gpu_that_the_size_lacks_is_refused() {
+    let input = with(|input| {
+        input.gpu_instance_profile = None;
+        input.layouts = some("8=MIG1g");
+    });
+    let error = node_pool(&input, None).unwrap_err();
+    assert!(error.message.contains("GPU 8"), "{error}");
+}
+
+#[test]
+fn profile_and_layouts_exclude_each_other() {
+    let error = node_pool(&with(|input| input.layouts = some("MIG2g")), None).unwrap_err();
+    assert!(error.message.contains("exclude each other"), "{error}");
+}
+
+#[test]
+fn single_refuses_layouts_that_are_not_alike_and_mixed_takes_them() {
+    let unlike = |strategy: &str| {
+        with(|input| {
+            input.gpu_instance_profile = None;
+            input.layouts = some("0-3=3g.20gb,2g.10gb,1g.5gb*2;4-7=off");
+            input.mig_strategy = some(strategy);
+        })
+    };
+    assert!(node_pool(&unlike("Single"), None).is_err());
+    assert!(node_pool(&unlike("Mixed"), None).is_ok());
+}
+
+#[rstest]
+#[case(with(|i| i.gpu_instance_profile = some("MIG2g")), "properties.gpuInstanceProfile")]
+#[case(with(|i| i.vm_size = some("Standard_ND96amsr_A100_v4")), "properties.vmSize")]
+#[case(with(|i| i.mig_strategy = some("Mixed")), "properties.gpuProfile.nvidia.migStrategy")]
+#[case(with(|i| { i.gpu_instance_profile = None; i.layouts = some("MIG1g"); }), "properties.layouts")]
+fn what_a_pool_is_made_of_cannot_be_changed(#[case] change: NodePoolInput, #[case] target: &str) {
+    let existing = node_pool(&input(), None).unwrap();
+    let error = node_pool(&change, Some(&existing)).unwrap_err();
+    assert_eq!(error.code, "PropertyChangeNotAllowed");
+    assert_eq!(error.target.as_deref(), Some(target));
+    assert!(
+        error
+            .message
+            .starts_with(&format!("Changing property '{target}' is not allowed."))
+    );
+}
+
+#[test]
+fn values_are_compared_not_presence_and_not_case() {
+    let existing = node_pool(&input(), None).unwrap();
+    let same = with(|input| {
+        input.vm_size = some("standard_nd96asr_V4");
+        input.gpu_instance_profile = some("mig1G");
+        input.mig_strategy = some("Single");
+        input.count = Some(3);
+    });
+    let nothing = NodePoolInput {
+        count: Some(3),
+        vm_size: some(""),
+        ..NodePoolInput::default()
+    };
+    for input in [same, nothing] {
+        let spec = node_pool(&input, Some(&existing)).unwrap();
+        assert_eq!(
+            spec,
+            NodePoolSpec {
+                count: 3,
+                ..existing.clone()
+            }
+        );
+    }
+}
+
+#[test]
+fn a_profile_cannot_be_put_on_a_pool_that_was_made_without() {
+    let existing = node_pool(&with(|i| i.gpu_instance_profile = None), None).unwrap();
+    let error = node_pool(&input(), Some(&existing)).unwrap_err();
+    assert_eq!(error.code, "PropertyChangeNotAllowed");
+}
+
+#[rstest]
+#[case("sku=gpu:NoSchedule", true)]
+#[case("sku:NoExecute", true)]
+#[case("nvidia.com/gpu=present:PreferNoSchedule", true)]
+#[case("sku=gpu", false)]
+#[case("sku=gpu:Never", false)]
+#[case("=gpu:NoSchedule", false)]
+#[case("a b=c:NoSchedule", false)]
+fn taints_are_those_of_kubernetes(#[case] taint: &str, #[case] valid: bool) {
+    let result = node_pool(
+        &with(|input| input.node_taints = vec![taint.to_owned()]),
+        None,
+    );
+    assert_eq!(result.is_ok(), valid);
+    if let Ok(spec) = result {
+        assert_eq!(spec.node_taints[0].to_string(), taint);
+    }
+}
+
+#[rstest]
+#[case("team", "a", true)]
+#[case("example.com/team", "", true)]
+#[case("example.com/", "a", false)]
+#[case("team", "has space", false)]
+#[case("-team", "a", false)]
+#[case("kubernetes.azure.com/agentpool", "other", false)]
+fn labels_are_those_of_kubernetes(#[case] key: &str, #[case] value: &str, #[case] valid: bool) {
+    let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    assert_eq!(
+        node_pool(&with(|input| input.node_labels = labels), None).is_ok(),
+        valid
+    );
+}
+
+#[test]
+fn extra_fields_are_kept_as_they_are() {
+    let extra = json!({"osDiskSizeGB": 128, "upgradeSettings": {"maxSurge": "10%"}});
+    let extra = extra.as_object().unwrap().clone();
+    let spec = node_pool(&with(|input| input.extra = extra.clone()), None).unwrap();
+    assert_eq!(spec.extra, extra);
+}
