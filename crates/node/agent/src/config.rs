@@ -1,0 +1,112 @@
+//! What an agent is told to do.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use device_plugin::Recovery;
+use mig::{MigStrategy, NodeLayout};
+
+/// Which parts run, and how. Parts that are `None` do not run.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The node's name, for the status.
+    pub node_name: Option<String>,
+    /// The root that the driver lies under.
+    pub driver_root: PathBuf,
+    /// Bring the GPUs to a layout before anything of them is advertised.
+    pub partition: Option<PartitionConfig>,
+    /// Advertise the GPUs to the kubelet.
+    pub plugin: Option<device_plugin::Config>,
+    /// Write the node's labels.
+    pub discovery: Option<Discovery>,
+    /// Answer `/healthz`, `/readyz` and `/metrics` here.
+    pub listen: Option<SocketAddr>,
+    /// Keep the [`Status`](crate::Status) as JSON in this file.
+    pub status_file: Option<PathBuf>,
+    /// End when standard input is closed, as it is when the parent process dies.
+    pub lifeline: bool,
+    /// When a faulty device is looked at again.
+    pub recovery: Recovery,
+    /// How long to wait for a driver event before taking a look anyway.
+    pub look_interval: Duration,
+}
+
+impl Default for AgentConfig {
+    /// Watches the system's driver and does nothing else.
+    fn default() -> Self {
+        Self {
+            node_name: None,
+            driver_root: PathBuf::from("/"),
+            partition: None,
+            plugin: None,
+            discovery: None,
+            listen: None,
+            status_file: None,
+            lifeline: false,
+            recovery: Recovery::default(),
+            look_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How the GPUs are to be partitioned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionConfig {
+    /// The wanted layout.
+    pub layout: NodeLayout,
+    /// Where the lock, the record of what is ours and the journal are kept.
+    pub state_dir: PathBuf,
+    /// Remove instances that somebody else created.
+    pub replace_all: bool,
+    /// The kubelet's pod resources socket, to learn which pods hold slices before one is destroyed.
+    pub pod_resources: Option<PathBuf>,
+}
+
+/// How the node's labels are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// How MIG devices are shown.
+    pub mig_strategy: MigStrategy,
+    /// Where the labels go.
+    pub output: LabelsOutput,
+    /// Write once and end; the file stays. Otherwise it is removed at the end.
+    pub oneshot: bool,
+    /// Write the label `gfd.timestamp`.
+    pub timestamp: bool,
+    /// How often the labels are checked besides after every change; never, when `None`.
+    pub interval: Option<Duration>,
+    /// The file that says what machine this is.
+    pub machine_type_file: PathBuf,
+    /// The system's device tree.
+    pub sysfs: PathBuf,
+    /// One-shot: end with an error, rather than with no labels, when a driver is there but fails.
+    pub fail_on_init_error: bool,
+}
+
+/// Where labels go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelsOutput {
+    /// To a file that node feature discovery reads, replaced whole.
+    File(PathBuf),
+    /// To standard output.
+    Stdout,
+}
+
+impl Default for Discovery {
+    /// NVIDIA's defaults.
+    fn default() -> Self {
+        Self {
+            mig_strategy: MigStrategy::None,
+            output: LabelsOutput::File(PathBuf::from(
+                "/etc/kubernetes/node-feature-discovery/features.d/gfd",
+            )),
+            oneshot: false,
+            timestamp: true,
+            interval: Some(Duration::from_secs(60)),
+            machine_type_file: PathBuf::from(discovery::DMI_PRODUCT_NAME),
+            sysfs: PathBuf::from("/sys"),
+            fail_on_init_error: true,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The agent's figures in Prometheus' text format.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::Status;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The `Content-Type` of [`text`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The figures that a status has in it. Built for each request: it is small, and so never out of date.
+pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("migpool");
+    let mut add = |name: &str, help: &str| -> Family<Labels, Gauge> {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        family
+    };
+
+    let agent = add("agent_ready", "1 when the node is what it was asked to be");
+    set(
+        &agent,
+        vec![("phase", status.phase.as_str().to_owned())],
+        usize::from(status.ready),
+    );
+
+    let gpus = add("gpus", "GPUs that answer and that do not");
+    let mig = add("mig_devices", "MIG devices by GPU and profile");
+    if let Some(inventory) = &status.inventory {
+        set(
+            &gpus,
+            vec![("state", "answering".to_owned())],
+            inventory.gpus.len(),
+        );
+        set(
+            &gpus,
+            vec![("state", "failed".to_owned())],
+            inventory.failed.len(),
+        );
+        for entry in inventory.mig_devices() {
+            let labels = vec![
+                ("gpu", entry.gpu.uuid.to_string()),
+                ("profile", entry.device.profile.to_string()),
+            ];
+            mig.get_or_create(&labels).inc();
+        }
+    }
+
+    let devices = add(
+        "devices",
+        "Devices advertised to the kubelet by resource and health",
+    );
+    let registered = add(
+        "resource_registered",
+        "1 when the kubelet has taken the resource",
+    );
+    if let Some(plugin) = &status.plugin {
+        for (resource, status) in &plugin.resources {
+            let labels = |health: &str| {
+                vec![
+                    ("resource", resource.to_string()),
+                    ("health", health.to_owned()),
+                ]
+            };
+            set(&devices, labels("healthy"), status.healthy());
+            set(&devices, labels("unhealthy"), status.unhealthy.len());
+            let is = status.registration == device_plugin::Registration::Registered;
+            set(
+                &registered,
+                vec![("resource", resource.to_string())],
+                usize::from(is),
+            );
+        }
+    }
+
+    let faults = add("faults", "Faults that are not over, by GPU");
+    for fault in &status.faults {
+        let labels = vec![("gpu", fault.gpu.clone()), ("fault", fault.fault.clone())];
+        faults.get_or_create(&labels).inc();
+    }
+
+    let layout = add(
+        "partition_done",
+        "1 when the GPUs were brought to the wanted layout",
+    );
+    if let Some(partition) = &status.partition {
+        set(
+            &layout,
+            vec![("layout", partition.layout.clone())],
+            usize::from(partition.done),
+        );
+    }
+
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn set(family: &Family<Labels, Gauge>, labels: Labels, value: usize) {
+    family
+        .get_or_create(&labels)
+        .set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FaultStatus, Phase};
+    use device_plugin::{PluginStatus, Registration, Resource, ResourceStatus, UnhealthyDevice};
+
+    #[test]
+    fn devices_faults_and_readiness_are_counted() {
+        let resource: Resource = "gpu".parse().unwrap();
+        let unhealthy = UnhealthyDevice {
+            id: "MIG-1".to_owned(),
+            reason: "XID 48".to_owned(),
+        };
+        let devices = ResourceStatus {
+            devices: 56,
+            unhealthy: vec![unhealthy],
+            registration: Registration::Registered,
+        };
+        let status = Status {
+            phase: Phase::Degraded,
+            ready: true,
+            plugin: Some(PluginStatus {
+                resources: [(resource, devices)].into(),
+                ..PluginStatus::default()
+            }),
+            faults: vec![FaultStatus {
+                gpu: "GPU-1".to_owned(),
+                gpu_instance: Some(7),
+                compute_instance: Some(0),
+                fault: "XID 48".to_owned(),
+            }],
+            ..Status::default()
+        };
+        let text = text(&status).unwrap();
+        for line in [
+            r#"migpool_agent_ready{phase="degraded"} 1"#,
+            r#"migpool_devices{resource="nvidia.com/gpu",health="healthy"} 55"#,
+            r#"migpool_devices{resource="nvidia.com/gpu",health="unhealthy"} 1"#,
+            r#"migpool_resource_registered{resource="nvidia.com/gpu"} 1"#,
+            r#"migpool_faults{gpu="GPU-1",fault="XID 48"} 1"#,
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+}
