@@ -12,7 +12,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "The project's own chores", disable_help_subcommand = true)]
+#[command(
+    name = "cargo xtask",
+    about = "The project's own chores",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     #[command(subcommand)]
     chore: Chore,

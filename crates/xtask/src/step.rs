@@ -34,7 +34,11 @@ pub(crate) enum Error {
 /// The workspace's root folder.
 pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    manifest.ancestors().nth(2).map(PathBuf::from).unwrap_or(manifest)
+    manifest
+        .ancestors()
+        .nth(2)
+        .map(PathBuf::from)
+        .unwrap_or(manifest)
 }
 
 /// Cargo, in the workspace's root.
@@ -46,7 +50,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 
 /// The folder that cargo builds into.
 pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// Builds the release binary and gives its path.
@@ -62,8 +67,18 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     let status = command
         .stdin(Stdio::null())
         .status()
-        .map_err(|source| Error::Start { command: text.clone(), source })?;
-    if status.success() { Ok(()) } else { Err(Error::Failed { command: text, status }) }
+        .map_err(|source| Error::Start {
+            command: text.clone(),
+            source,
+        })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Failed {
+            command: text,
+            status,
+        })
+    }
 }
 
 /// Runs a command, copying each line of its output to ours and to `line`; the command's outcome comes last.
@@ -74,7 +89,10 @@ pub(crate) fn run_reading(command: &mut Command, mut line: impl FnMut(&str)) -> 
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|source| Error::Start { command: text.clone(), source })?;
+        .map_err(|source| Error::Start {
+            command: text.clone(),
+            source,
+        })?;
     if let Some(stdout) = child.stdout.take() {
         let mut out = std::io::stdout().lock();
         for read in BufReader::new(stdout).split(b'\n') {
@@ -85,15 +103,29 @@ pub(crate) fn run_reading(command: &mut Command, mut line: impl FnMut(&str)) -> 
         }
     }
     let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(Error::Failed { command: text, status }) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Failed {
+            command: text,
+            status,
+        })
+    }
 }
 
 fn describe(command: &Command) -> String {
-    let mut words: Vec<_> =
-        vec![PathBuf::from(command.get_program()).file_name().map_or_else(
-            || command.get_program().to_string_lossy().into_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        )];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    let mut words: Vec<_> = vec![
+        PathBuf::from(command.get_program())
+            .file_name()
+            .map_or_else(
+                || command.get_program().to_string_lossy().into_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+    ];
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     words.join(" ")
 }

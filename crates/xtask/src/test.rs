@@ -4,8 +4,8 @@ use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
-use crate::step::{Error, cargo, run, run_reading};
 use crate::demo;
+use crate::step::{Error, cargo, run, run_reading};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -51,7 +51,9 @@ impl Tally {
 
     /// Adds what a line such as `test result: ok. 12 passed; 0 failed; ...` counts.
     fn read(&mut self, line: &str) {
-        let Some(counts) = line.trim_start().strip_prefix("test result:") else { return };
+        let Some(counts) = line.trim_start().strip_prefix("test result:") else {
+            return;
+        };
         for part in counts.split(['.', ';']) {
             match part.trim().split_once(' ') {
                 Some((count, "passed")) => self.passed += count.parse().unwrap_or(0),
@@ -71,8 +73,15 @@ impl Test {
             tally.part(run(&mut cargo(&["fmt", "--all", "--check"])));
         }
         if wanted(Part::Lints) {
-            let arguments =
-                ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+            let arguments = [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ];
             tally.part(run(&mut cargo(&arguments)));
         }
         if wanted(Part::Docs) {
@@ -112,10 +121,19 @@ impl Test {
 fn dependencies(tally: &mut Tally) {
     let installed = Command::new("cargo-deny").arg("--version").output().is_ok();
     if !installed && std::env::var_os("CI").is_none() {
-        eprintln!("\nSKIPPED: cargo-deny is not installed (`cargo install --locked cargo-deny`): bans, licences and sources were not checked");
+        eprintln!(
+            "\nSKIPPED: cargo-deny is not installed (`cargo install --locked cargo-deny`): bans, licences and sources were not checked"
+        );
         return;
     }
-    tally.part(run(&mut cargo(&["deny", "--all-features", "check", "bans", "licenses", "sources"])));
+    tally.part(run(&mut cargo(&[
+        "deny",
+        "--all-features",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ])));
 }
 
 #[cfg(test)]
@@ -126,7 +144,8 @@ mod tests {
     fn the_tally_adds_up_what_cargo_test_prints() {
         let mut tally = Tally::default();
         tally.read("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s");
-        tally.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        tally
+            .read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
         tally.read("test planner::it_works ... ok");
         assert_eq!((tally.passed, tally.failed), (15, 2));
     }

@@ -1,0 +1,258 @@
+//! The client of the ARM API on `migpool up`'s Unix socket: requests, long-running operations, errors as sentences.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use indicatif::ProgressBar;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::failure::Failure;
+
+/// The api-version of clusters and pools when none is asked for: the one that azure-cli 2.91 sends.
+pub(crate) const API_VERSION: &str = "2026-06-01";
+
+/// The api-version of resource groups: the one that azure-cli 2.91 sends, whatever is asked of clusters and pools.
+const GROUPS_API_VERSION: &str = "2024-11-01";
+
+/// The only subscription that the command line uses.
+pub(crate) const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
+
+/// A client of one `migpool up`.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    api_version: String,
+}
+
+/// An answer: its status, headers and JSON body (`Null` when empty).
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: StatusCode,
+    /// HTTP headers.
+    pub(crate) headers: HeaderMap,
+    /// The body, `Null` when there is none.
+    pub(crate) body: Value,
+    /// The body as it came, for what is not JSON (logs).
+    pub(crate) text: String,
+}
+
+impl Client {
+    /// A client of the `up` that works on this state folder.
+    pub(crate) fn new(state_dir: &Path, api_version: Option<String>) -> Self {
+        Self {
+            socket: state_dir.join("api.sock"),
+            api_version: api_version.unwrap_or_else(|| API_VERSION.to_owned()),
+        }
+    }
+
+    /// Sends one request and returns the answer whatever its status.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+            Failure::failed(format!(
+                "no migpool answers on {}: {error}",
+                self.socket.display()
+            ))
+            .with_help(
+                "start it with `migpool up` in another terminal, or name its state folder with --state-dir or \
+                 MIGPOOL_STATE_DIR",
+            )
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broken(&error))?;
+        let connection = tokio::spawn(connection);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let uri = if path.contains("api-version=") {
+            path.to_owned()
+        } else {
+            let version = if path.contains("/providers/") {
+                &self.api_version
+            } else {
+                GROUPS_API_VERSION
+            };
+            format!("{path}{separator}api-version={version}")
+        };
+        let payload = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(payload)))
+            .map_err(|error| Failure::usage(format!("not a valid request: {error}")))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.broken(&error))?;
+        let (parts, incoming) = response.into_parts();
+        let bytes = incoming
+            .collect()
+            .await
+            .map_err(|error| self.broken(&error))?
+            .to_bytes();
+        connection.abort();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        for warning in parts.headers.get_all("x-ms-warning") {
+            if let Ok(warning) = warning.to_str() {
+                anstream::eprintln!("warning: {warning}");
+            }
+        }
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
+        })
+    }
+
+    /// Sends one request; anything but success becomes the service's own error as a failure.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let answer = self.send(method, path, body).await?;
+        if answer.status.is_success() {
+            Ok(answer)
+        } else {
+            Err(service_failure(&answer))
+        }
+    }
+
+    /// The JSON body of a GET.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        Ok(self.call(Method::GET, path, None).await?.body)
+    }
+
+    /// The `value` array of a GET that lists.
+    pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        match self.get(path).await?.get_mut("value").map(Value::take) {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Err(Failure::failed(format!(
+                "{path} did not answer with a list"
+            ))),
+        }
+    }
+
+    /// Waits for the long-running operation that an answer started, if it started one, showing `what` meanwhile.
+    pub(crate) async fn wait(&self, started: &Answer, what: &str) -> Result<(), Failure> {
+        let Some(url) = started
+            .headers
+            .get("azure-asyncoperation")
+            .and_then(|v| v.to_str().ok())
+        else {
+            return Ok(());
+        };
+        let path = url
+            .find("/subscriptions/")
+            .and_then(|at| url.get(at..))
+            .unwrap_or(url)
+            .to_owned();
+        let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        // The first poll is at once, as azure-core does it; on a Unix socket short waits cost nothing.
+        let mut pause = Duration::from_millis(10);
+        let outcome = loop {
+            let answer = self.call(Method::GET, &path, None).await?;
+            match answer.body.get("status").and_then(Value::as_str) {
+                Some("Succeeded") => break Ok(()),
+                Some(end @ ("Failed" | "Canceled")) => {
+                    let reason = answer
+                        .body
+                        .pointer("/error/message")
+                        .and_then(Value::as_str)
+                        .unwrap_or("no reason was given");
+                    break Err(Failure::failed(format!(
+                        "{what}: {}: {reason}",
+                        end.to_lowercase()
+                    )));
+                }
+                _ => {}
+            }
+            tokio::time::sleep(pause).await;
+            let limit = retry_after(&answer.headers).unwrap_or(Duration::from_secs(1));
+            pause = (pause * 2).min(limit).min(Duration::from_millis(200));
+        };
+        bar.finish_and_clear();
+        outcome
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        Failure::failed(format!(
+            "the connection to {} broke: {error}",
+            self.socket.display()
+        ))
+        .with_help("if `migpool up` was stopped meanwhile, start it again: its state is kept")
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}
+
+/// ARM's error, in either of its two shapes, as a failure. What the caller asked wrongly is a misuse (exit 2).
+fn service_failure(answer: &Answer) -> Failure {
+    let error = answer.body.get("error").unwrap_or(&answer.body);
+    let code = error
+        .get("code")
+        .and_then(Value::as_str)
+        .unwrap_or("UnknownError");
+    let message = match error.get("message").and_then(Value::as_str) {
+        Some(message) => message.to_owned(),
+        None => format!("the service answered {} without saying why", answer.status),
+    };
+    let text = format!("({code}) {message}");
+    match answer.status {
+        StatusCode::BAD_REQUEST => Failure::usage(text),
+        _ => Failure::failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+            text: body.to_owned(),
+        }
+    }
+
+    #[test]
+    fn both_shapes_of_an_arm_error_become_the_same_sentence() {
+        let nested = service_failure(&answer(400, r#"{"error":{"code":"C","message":"m"}}"#));
+        let flat = service_failure(&answer(400, r#"{"code":"C","message":"m","subcode":"s"}"#));
+        assert_eq!(nested.to_string(), "(C) m");
+        assert_eq!(flat.to_string(), "(C) m");
+        assert!(matches!(nested, Failure::Usage { .. }));
+    }
+
+    #[test]
+    fn an_answer_without_a_reason_still_says_its_status() {
+        let failure = service_failure(&answer(500, "oops"));
+        assert!(failure.to_string().contains("500"), "{failure}");
+        assert!(matches!(failure, Failure::Failed { .. }));
+    }
+}

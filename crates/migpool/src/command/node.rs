@@ -1,0 +1,234 @@
+//! `migpool node`: the nodes of a cluster, and who holds which slice.
+
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use pool::{ConditionStatus, ObservedNode};
+use serde_json::Value;
+
+use crate::arguments::Connection;
+use crate::client::Client;
+use crate::command::scope::ClusterScope;
+use crate::failure::Failure;
+use crate::node_map;
+use crate::output::{columns, print};
+
+/// Nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// List the nodes
+    List(List),
+    /// Describe a node: labels, conditions, capacity and allocatable, its GPUs
+    Describe(Named),
+    /// Draw each GPU as its slices, and who holds them
+    Map(Named),
+}
+
+/// `node list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    cluster: ClusterScope,
+}
+
+/// One node, or those of a pool.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    cluster: ClusterScope,
+    /// A node's name, or a pool's for all its nodes; all nodes when left out
+    name: Option<String>,
+}
+
+impl Node {
+    /// Runs it.
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => {
+                let client = list.connection.client()?;
+                let nodes = nodes(&client, &list.cluster).await?;
+                print(list.connection.output, &nodes, |nodes| table(nodes))
+            }
+            Self::Describe(named) => {
+                let nodes = named.nodes().await?;
+                print(named.connection.output, &nodes, |nodes| {
+                    nodes.iter().map(describe).collect::<Vec<_>>().join("\n\n")
+                })
+            }
+            Self::Map(named) => {
+                let nodes = named.nodes().await?;
+                print(named.connection.output, &nodes, |nodes| {
+                    nodes
+                        .iter()
+                        .map(node_map::draw)
+                        .collect::<Vec<_>>()
+                        .join("\n\n")
+                })
+            }
+        }
+    }
+}
+
+impl Named {
+    async fn nodes(&self) -> Result<Vec<ObservedNode>, Failure> {
+        let client = self.connection.client()?;
+        let all = nodes(&client, &self.cluster).await?;
+        let Some(name) = &self.name else {
+            return Ok(all);
+        };
+        let (chosen, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|node| {
+            node.spec.name.to_string() == *name || node.spec.pool.pool.to_string() == *name
+        });
+        if chosen.is_empty() {
+            let names: Vec<_> = others
+                .iter()
+                .map(|node| node.spec.name.to_string())
+                .collect();
+            let known = if names.is_empty() {
+                "there are none".into()
+            } else {
+                names.join(", ")
+            };
+            return Err(
+                Failure::failed(format!("no node and no pool is called {name}"))
+                    .with_help(format!("nodes: {known}")),
+            );
+        }
+        Ok(chosen)
+    }
+}
+
+/// The nodes of the cluster that is meant.
+pub(crate) async fn nodes(
+    client: &Client,
+    cluster: &ClusterScope,
+) -> Result<Vec<ObservedNode>, Failure> {
+    let path = format!(
+        "{}/providers/Migpool.Local/nodes",
+        cluster.path(client).await?
+    );
+    client
+        .list(&path)
+        .await?
+        .iter()
+        .map(from_resource)
+        .collect()
+}
+
+/// What is in an ARM resource's `properties`.
+pub(crate) fn from_resource<T: serde::de::DeserializeOwned>(
+    resource: &Value,
+) -> Result<T, Failure> {
+    let properties = resource.get("properties").unwrap_or(&Value::Null);
+    T::deserialize(properties).map_err(|error| {
+        Failure::failed(format!(
+            "the service answered with something unknown: {error}"
+        ))
+        .with_help("is `migpool up` of the same version as this command?")
+    })
+}
+
+fn status(node: &ObservedNode) -> String {
+    let ready = if node.ready { "Ready" } else { "NotReady" };
+    match node.phase {
+        pool::NodePhase::Running => ready.to_owned(),
+        other => format!("{ready},{other:?}"),
+    }
+}
+
+fn table(nodes: &[ObservedNode]) -> String {
+    columns(
+        &["NAME", "STATUS", "POOL", "VM SIZE", "GPUS", "ALLOCATABLE"],
+        nodes.iter().map(|node| {
+            let devices: Vec<_> = node
+                .allocatable
+                .iter()
+                .filter(|(name, _)| name.contains('/'))
+                .map(|(name, count)| format!("{name}: {count}"))
+                .collect();
+            vec![
+                node.spec.name.to_string(),
+                status(node),
+                node.spec.pool.pool.to_string(),
+                node.spec.vm_size.clone(),
+                node.gpus.len().to_string(),
+                if devices.is_empty() {
+                    "-".to_owned()
+                } else {
+                    devices.join(", ")
+                },
+            ]
+        }),
+    )
+}
+
+fn describe(node: &ObservedNode) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{args}");
+    };
+    line(format_args!("Name:         {}", node.spec.name));
+    line(format_args!("Pool:         {}", node.spec.pool.pool));
+    line(format_args!("VM size:      {}", node.spec.vm_size));
+    line(format_args!("Status:       {}", status(node)));
+    if !node.message.is_empty() {
+        line(format_args!("Message:      {}", node.message));
+    }
+    if let Some(driver) = &node.driver_version {
+        line(format_args!("Driver:       {driver}"));
+    }
+    line(format_args!("Created:      {}", node.created));
+    line(format_args!("Labels:"));
+    for (key, value) in &node.labels {
+        line(format_args!("  {key}={value}"));
+    }
+    if !node.spec.taints.is_empty() {
+        line(format_args!("Taints:"));
+        for taint in &node.spec.taints {
+            line(format_args!("  {taint}"));
+        }
+    }
+    line(format_args!("Conditions:"));
+    for condition in &node.conditions {
+        let status = match condition.status {
+            ConditionStatus::True => "True",
+            ConditionStatus::False => "False",
+            ConditionStatus::Unknown => "Unknown",
+        };
+        let message = &condition.message;
+        line(format_args!(
+            "  {:<12} {status:<8} {:<20} {message}",
+            condition.kind, condition.reason
+        ));
+    }
+    for (title, resources) in [
+        ("Capacity", &node.capacity),
+        ("Allocatable", &node.allocatable),
+    ] {
+        line(format_args!("{title}:"));
+        for (name, count) in resources {
+            line(format_args!("  {name}: {count}"));
+        }
+    }
+    for gpu in &node.gpus {
+        let held = gpu
+            .slices
+            .iter()
+            .filter(|slice| slice.holder.is_some())
+            .count();
+        let mig = if gpu.mig_enabled { "MIG" } else { "no MIG" };
+        line(format_args!(
+            "GPU {}:        {} {} ({mig}, {} slices, {held} held)",
+            gpu.index,
+            gpu.name,
+            gpu.uuid,
+            gpu.slices.len()
+        ));
+    }
+    text
+}

@@ -1,0 +1,207 @@
+//! `migpool node map`: each GPU drawn as its memory units, each slice as long as the units that it takes.
+
+use std::fmt::Write as _;
+
+use pool::{NodeGpu, NodeSlice, ObservedNode};
+
+/// Characters of a memory unit of a board with eight units; other boards are drawn as wide in all.
+const UNIT_WIDTH: usize = 12;
+const WIDTH: usize = 8 * UNIT_WIDTH;
+
+/// Draws a node's GPUs.
+pub(crate) fn draw(node: &ObservedNode) -> String {
+    let mut text = format!(
+        "{} ({}, {})\n",
+        node.spec.name, node.spec.pool.pool, node.spec.vm_size
+    );
+    if node.gpus.is_empty() {
+        text.push_str("no GPUs\n");
+    }
+    for gpu in &node.gpus {
+        draw_gpu(&mut text, gpu);
+    }
+    text
+}
+
+fn draw_gpu(text: &mut String, gpu: &NodeGpu) {
+    let health = if gpu.healthy { "" } else { "  UNHEALTHY" };
+    let _ = writeln!(
+        text,
+        "GPU {}  {}  {}{health}",
+        gpu.index, gpu.name, gpu.uuid
+    );
+    if !gpu.mig_enabled {
+        let holder = gpu
+            .holder
+            .as_ref()
+            .map_or("free", |holder| holder.pod.as_str());
+        let _ = writeln!(text, "  [whole GPU: {holder}]");
+        return;
+    }
+    let cells = cells(gpu);
+    for row in [Cell::first_line, Cell::second_line] {
+        let mut drawn = String::from("  ");
+        for cell in &cells {
+            let _ = write!(
+                drawn,
+                "|{:<width$}",
+                clip(&row(cell), cell.width - 1),
+                width = cell.width - 1
+            );
+        }
+        let _ = writeln!(text, "{drawn}|");
+    }
+}
+
+/// A run of memory units: a slice, or nothing.
+struct Cell<'a> {
+    width: usize,
+    slice: Option<&'a NodeSlice>,
+}
+
+impl Cell<'_> {
+    fn first_line(&self) -> String {
+        match self.slice {
+            Some(slice) if slice.healthy => slice.profile.clone(),
+            Some(slice) => format!("{}!", slice.profile),
+            None => String::new(),
+        }
+    }
+
+    fn second_line(&self) -> String {
+        match self.slice {
+            Some(NodeSlice {
+                holder: Some(holder),
+                ..
+            }) => holder.pod.clone(),
+            Some(slice) if !slice.healthy => "unhealthy".to_owned(),
+            Some(_) => "free".to_owned(),
+            None => "-".to_owned(),
+        }
+    }
+}
+
+/// The GPU's memory units from left to right. Several compute instances of one GPU instance share its units.
+fn cells(gpu: &NodeGpu) -> Vec<Cell<'_>> {
+    let units = usize::from(gpu.memory_units.max(1));
+    let unit_width = WIDTH / units;
+    let mut slices: Vec<_> = gpu.slices.iter().collect();
+    slices.sort_by_key(|slice| (slice.start, slice.compute_instance));
+    let mut cells = Vec::new();
+    let mut next = 0;
+    let mut rest = slices.as_slice();
+    while let Some(first) = rest.first() {
+        let together = rest
+            .iter()
+            .take_while(|s| s.gpu_instance == first.gpu_instance)
+            .count();
+        let (instance, others) = rest.split_at(together);
+        rest = others;
+        let (start, size) = (usize::from(first.start), usize::from(first.size.max(1)));
+        if start > next {
+            cells.push(Cell {
+                width: (start - next) * unit_width,
+                slice: None,
+            });
+        }
+        for slice in instance {
+            let width = (size * unit_width / instance.len()).max(2);
+            cells.push(Cell {
+                width,
+                slice: Some(slice),
+            });
+        }
+        next = start + size;
+    }
+    if next < units {
+        cells.push(Cell {
+            width: (units - next) * unit_width,
+            slice: None,
+        });
+    }
+    cells
+}
+
+/// At most `width` characters, the last one an ellipsis where something was left out.
+fn clip(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut clipped: String = text.chars().take(width.saturating_sub(1)).collect();
+    clipped.push('…');
+    clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(
+        gpu_instance: u32,
+        profile: &str,
+        start: u8,
+        size: u8,
+        pod: Option<&str>,
+    ) -> NodeSlice {
+        NodeSlice {
+            uuid: format!("MIG-{gpu_instance}"),
+            profile: profile.to_owned(),
+            gpu_instance,
+            compute_instance: 0,
+            start,
+            size,
+            memory_mib: 4864,
+            healthy: true,
+            holder: pod.map(|pod| pool::Holder {
+                namespace: "default".into(),
+                pod: pod.into(),
+                container: "main".into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_slice_is_as_long_as_its_memory_units_and_names_its_holder() {
+        let gpu = NodeGpu {
+            index: 0,
+            uuid: "GPU-0".into(),
+            name: "NVIDIA A100-SXM4-40GB".into(),
+            memory_mib: 40960,
+            memory_units: 8,
+            compute_slices: 7,
+            mig_enabled: true,
+            healthy: true,
+            holder: None,
+            slices: vec![
+                slice(
+                    1,
+                    "3g.20gb",
+                    4,
+                    4,
+                    Some("a-training-run-with-a-name-that-does-not-fit-in-its-slice"),
+                ),
+                slice(3, "2g.10gb", 0, 2, None),
+            ],
+        };
+        let mut text = String::new();
+        draw_gpu(&mut text, &gpu);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "GPU 0  NVIDIA A100-SXM4-40GB  GPU-0");
+        assert_eq!(lines[1].chars().count(), lines[2].chars().count());
+        assert_eq!(
+            lines[1].matches('|').count(),
+            4,
+            "two slices and the gap between them: {text}"
+        );
+        let third_bar = lines[1].match_indices('|').nth(2).unwrap().0;
+        assert_eq!(
+            third_bar,
+            2 + 4 * UNIT_WIDTH,
+            "3g.20gb begins at memory unit 4"
+        );
+        assert!(
+            lines[2].contains("free") && lines[2].contains('…'),
+            "{text}"
+        );
+    }
+}
