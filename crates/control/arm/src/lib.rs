@@ -1,2 +1,49 @@
-//! The ARM-compatible HTTP front
+//! The ARM-compatible HTTP front: resource groups, managed clusters, agent pools and long-running operations as Azure's clients
+//! know them, and migpool's own nodes and pods beside them.
+//!
+//! [`router`] is an axum router over any [`Backend`] (a `Store`, a `NodeProvider` and `Workloads`); [`serve`] puts it on a Unix
+//! socket. A request goes through [`path`] (whose words compare without case), [`api_version`] and [`body`], to the one file of
+//! its resource: [`resource_group`], [`managed_cluster`], [`agent_pool`], [`operation`], [`node`], [`pod`]. These check with
+//! `pool::validation`, commit to the store and answer at once; the controller does the work. Everything that goes wrong is an
+//! [`ArmError`], in one of ARM's two shapes.
+//!
+//! [`types`] are the bodies, for this server and for its clients alike.
+//!
+//! | Resource | Methods |
+//! |---|---|
+//! | `/subscriptions/{s}/resourcegroups[/{g}]` | GET (list, one), HEAD, PUT, DELETE |
+//! | `/subscriptions/{s}/operationresults/{id}` | GET |
+//! | `/subscriptions/{s}/providers/Microsoft.ContainerService/managedClusters` | GET |
+//! | `/subscriptions/{s}/providers/Microsoft.ContainerService/locations/{l}/operations/{id}`, `operationresults/{id}` | GET |
+//! | `.../resourcegroups/{g}/providers/Microsoft.ContainerService/managedClusters[/{c}]` | GET, PUT, DELETE |
+//! | `.../managedClusters/{c}/listCluster{User,Admin}Credential` | POST |
+//! | `.../managedClusters/{c}/agentPools[/{p}]` | GET, PUT, DELETE |
+//! | `.../managedClusters/{c}/providers/Migpool.Local/nodes[/{n}]` | GET |
+//! | `.../managedClusters/{c}/providers/Migpool.Local/pods[/{p}]` | GET, PUT, DELETE |
+//! | `.../providers/Migpool.Local/pods/{p}/log` | GET |
+//! | `.../providers/Migpool.Local/pods/{p}/execEnvironment` | POST |
 #![forbid(unsafe_code)]
+
+pub mod agent_pool;
+pub mod api_version;
+mod backend;
+pub mod body;
+mod error;
+mod etag;
+mod long_running;
+pub mod managed_cluster;
+pub mod node;
+pub mod operation;
+pub mod path;
+pub mod pod;
+mod properties;
+mod request_id;
+pub mod resource_group;
+mod routes;
+mod serve;
+pub mod types;
+
+pub use backend::Backend;
+pub use error::ArmError;
+pub use routes::{Scheme, router};
+pub use serve::serve;

@@ -1,0 +1,28 @@
+//! What the front stands on.
+
+use std::sync::Arc;
+
+use pool::{NodeProvider, Store, Workloads};
+
+use crate::routes::Scheme;
+
+/// Everything that the front needs of the engine behind it.
+pub trait Backend: Store + NodeProvider + Workloads {}
+
+impl<T: Store + NodeProvider + Workloads> Backend for T {}
+
+/// What every handler has at hand.
+pub(crate) struct App<B> {
+    pub(crate) backend: Arc<B>,
+    pub(crate) scheme: Scheme,
+}
+
+// Derived, it would ask for `B: Clone`.
+impl<B> Clone for App<B> {
+    fn clone(&self) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            scheme: self.scheme,
+        }
+    }
+}

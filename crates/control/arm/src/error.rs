@@ -1,0 +1,353 @@
+//! What goes wrong, in ARM's two shapes.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use pool::{ClusterKey, GroupKey, Invalid, PoolKey, ProviderError, StoreError, WorkloadError};
+
+/// An error as Azure Resource Manager answers it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ArmError {
+    status: StatusCode,
+    code: String,
+    message: String,
+    target: Option<String>,
+    shape: Shape,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shape {
+    /// ARM's gateway: `{"error": {"code", "message"}}`.
+    Gateway,
+    /// AKS itself: the same fields without the envelope, and a `subcode`.
+    Provider { subcode: String },
+}
+
+impl ArmError {
+    fn gateway(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let (code, message) = (code.to_owned(), message.into());
+        Self {
+            status,
+            code,
+            message,
+            target: None,
+            shape: Shape::Gateway,
+        }
+    }
+
+    fn provider(status: StatusCode, code: &str, subcode: &str, message: impl Into<String>) -> Self {
+        let (code, message) = (code.to_owned(), message.into());
+        let shape = Shape::Provider {
+            subcode: subcode.to_owned(),
+        };
+        Self {
+            status,
+            code,
+            message,
+            target: None,
+            shape,
+        }
+    }
+
+    /// The sentence for a person.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn missing_api_version() -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "MissingApiVersionParameter",
+            "The api-version query parameter (?api-version=) is required for all requests.",
+        )
+    }
+
+    pub(crate) fn no_registered_provider(version: &str, known: &str) -> Self {
+        // Every location is as good as any other here.
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "NoRegisteredProviderFound",
+            format!(
+                "No registered resource provider found for location 'global' and API version '{version}' for type 'managedClusters'. The supported api-versions are '{known}'. The supported locations are 'global'."
+            ),
+        )
+    }
+
+    pub(crate) fn invalid_api_version(version: &str, known: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidApiVersionParameter",
+            format!(
+                "The api-version '{version}' is invalid. The supported versions are '{known}'."
+            ),
+        )
+    }
+
+    pub(crate) fn bad_path(reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestUri",
+            format!("The request's URL can't be read: {reason}."),
+        )
+    }
+
+    pub(crate) fn no_such_path(path: &str) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "InvalidResourceType",
+            format!(
+                "There is no resource at '{path}'. Known are resource groups, Microsoft.ContainerService/managedClusters with their agentPools, and Migpool.Local/nodes and pods."
+            ),
+        )
+    }
+
+    pub(crate) fn no_such_method(method: &str, path: &str) -> Self {
+        Self::gateway(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "HttpMethodNotAllowed",
+            format!("The resource at '{path}' has no method {method}."),
+        )
+    }
+
+    pub(crate) fn invalid_content(reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestContent",
+            format!("The request content was invalid and could not be deserialized: '{reason}'."),
+        )
+    }
+
+    pub(crate) fn content_too_large(reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestContentTooLarge",
+            format!("The request content is too large; at most 4 MiB are read: {reason}."),
+        )
+    }
+
+    pub(crate) fn unmarshal(reason: &str) -> Self {
+        Self::provider(
+            StatusCode::BAD_REQUEST,
+            "UnmarshalError",
+            "",
+            format!("UnmarshalEntity encountered error: json: {reason}"),
+        )
+    }
+
+    pub(crate) fn location_required() -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "LocationRequired",
+            "The location property is required for this definition.",
+        )
+    }
+
+    pub(crate) fn group_not_found(key: &GroupKey) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "ResourceGroupNotFound",
+            format!("Resource group '{}' could not be found.", key.group),
+        )
+    }
+
+    pub(crate) fn group_elsewhere(key: &GroupKey, asked: &str, is: &str) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "InvalidResourceGroupLocation",
+            format!(
+                "Invalid resource group location '{asked}'. The Resource group '{}' already exists in location '{is}'.",
+                key.group
+            ),
+        )
+    }
+
+    pub(crate) fn group_being_deleted(key: &GroupKey) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "ResourceGroupBeingDeleted",
+            format!(
+                "The resource group '{}' is in deprovisioning state and cannot perform this operation.",
+                key.group
+            ),
+        )
+    }
+
+    pub(crate) fn cluster_elsewhere(key: &ClusterKey, asked: &str, is: &str) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "InvalidResourceLocation",
+            format!(
+                "The resource '{}' already exists in location '{is}' in resource group '{}'. A resource with the same name cannot be created in location '{asked}'. Please select a new resource name.",
+                key.cluster, key.group.group
+            ),
+        )
+    }
+
+    pub(crate) fn cluster_not_found(key: &ClusterKey) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFound",
+            format!(
+                "The Resource 'Microsoft.ContainerService/managedClusters/{}' under resource group '{}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+                key.cluster, key.group.group
+            ),
+        )
+    }
+
+    pub(crate) fn parent_not_found(key: &ClusterKey) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "ParentResourceNotFound",
+            format!(
+                "Can not perform requested operation on nested resource. Parent resource '{}' not found.",
+                key.cluster
+            ),
+        )
+    }
+
+    pub(crate) fn pool_not_found(key: &PoolKey) -> Self {
+        Self::provider(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "GetAgentPool_NotFound",
+            format!(
+                "Could not find the agentpool '{}' in managed cluster '{}'.",
+                key.pool, key.cluster.cluster
+            ),
+        )
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFound",
+            format!("{what} was not found."),
+        )
+    }
+
+    pub(crate) fn being_deleted(what: &str) -> Self {
+        Self::provider(
+            StatusCode::CONFLICT,
+            "OperationNotAllowed",
+            "",
+            format!("Operation is not allowed: {what} is being deleted. Wait until it is gone."),
+        )
+    }
+
+    pub(crate) fn precondition_failed(reason: &str) -> Self {
+        Self::provider(
+            StatusCode::PRECONDITION_FAILED,
+            "PreconditionFailed",
+            "",
+            reason,
+        )
+    }
+
+    pub(crate) fn no_kubernetes(key: &ClusterKey) -> Self {
+        Self::provider(
+            StatusCode::BAD_REQUEST,
+            "KubernetesNotAvailable",
+            "",
+            format!(
+                "The cluster '{}' has no Kubernetes API server: its nodes are processes on this machine, so there is no kubeconfig to hand out. Use 'migpool node list', 'migpool node describe' and 'migpool pod run', or run migpool on a Kubernetes cluster.",
+                key.cluster
+            ),
+        )
+    }
+
+    /// An operation that did not end well.
+    pub(crate) fn operation(code: &str, message: &str) -> Self {
+        Self::provider(StatusCode::CONFLICT, code, "", message)
+    }
+}
+
+impl From<Invalid> for ArmError {
+    fn from(invalid: Invalid) -> Self {
+        let mut error = Self::provider(StatusCode::BAD_REQUEST, invalid.code, "", invalid.message);
+        error.target = invalid.target;
+        error
+    }
+}
+
+impl From<StoreError> for ArmError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict { .. } => Self::gateway(
+                StatusCode::CONFLICT,
+                "ConflictingConcurrentWriteNotAllowed",
+                "The resource was changed by other requests again and again in the meantime. Try again.",
+            ),
+            error => {
+                tracing::error!(%error, "the store failed");
+                let message = format!("The store of migpool failed: {error}.");
+                Self::gateway(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalServerError",
+                    message,
+                )
+            }
+        }
+    }
+}
+
+impl From<ProviderError> for ArmError {
+    fn from(error: ProviderError) -> Self {
+        tracing::error!(%error, "the nodes can't be seen");
+        let message = format!("The nodes can't be seen: {error}.");
+        Self::gateway(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerError",
+            message,
+        )
+    }
+}
+
+impl From<WorkloadError> for ArmError {
+    fn from(error: WorkloadError) -> Self {
+        match error {
+            WorkloadError::Invalid(invalid) => invalid.into(),
+            WorkloadError::NotFound(_) => {
+                Self::gateway(StatusCode::NOT_FOUND, "ResourceNotFound", error.to_string())
+            }
+            WorkloadError::Conflict(message) => {
+                Self::gateway(StatusCode::CONFLICT, "Conflict", message)
+            }
+            WorkloadError::Failed(message) => {
+                tracing::error!(error = message, "a pod can't be handled");
+                Self::gateway(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalServerError",
+                    message,
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for ArmError {
+    fn into_response(self) -> Response {
+        let mut fields = json!({ "code": self.code, "message": self.message });
+        if let Some(target) = self.target {
+            fields["target"] = target.into();
+        }
+        let body = match self.shape {
+            Shape::Gateway => json!({ "error": fields }),
+            Shape::Provider { subcode } => {
+                fields["details"] = serde_json::Value::Null;
+                fields["subcode"] = subcode.into();
+                fields
+            }
+        };
+        let code = self.code.parse().ok();
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(code) = code {
+            response.headers_mut().insert("x-ms-error-code", code);
+        }
+        response
+    }
+}

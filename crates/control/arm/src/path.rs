@@ -1,0 +1,186 @@
+//! The paths of resources: their words compare without case, their names are checked.
+
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::Request;
+use axum::http::request::Parts;
+use axum::http::uri::{PathAndQuery, Uri};
+use uuid::Uuid;
+
+use pool::{
+    ClusterKey, ClusterName, GroupKey, Invalid, NodeName, OperationKey, PodName, PoolKey,
+    SubscriptionId,
+};
+
+use crate::error::ArmError;
+
+/// Brings the words of a request's path into lower case, and leaves the names as they are.
+pub(crate) fn in_one_case<T>(mut request: Request<T>) -> Request<T> {
+    let uri = request.uri();
+    let path = words_in_lower_case(uri.path());
+    let path = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = uri.clone().into_parts();
+    // Changing ASCII letters' case can't make a valid path invalid; if it ever did, the path stays as it was.
+    if let Ok(path) = PathAndQuery::from_str(&path) {
+        parts.path_and_query = Some(path);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// In ARM's paths words and names take turns, and after the word `providers` comes a namespace, which is a word too.
+fn words_in_lower_case(path: &str) -> String {
+    let mut is_word = true;
+    let mut lowered = Vec::new();
+    for segment in path.trim_end_matches('/').split('/').skip(1) {
+        if is_word {
+            let word = segment.to_ascii_lowercase();
+            is_word = word.contains('.') || word == "providers";
+            lowered.push(word);
+        } else {
+            is_word = true;
+            lowered.push(segment.to_owned());
+        }
+    }
+    format!("/{}", lowered.join("/"))
+}
+
+/// A resource that a path names.
+pub(crate) trait Named: Sized {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid>;
+}
+
+/// The names of a path.
+pub(crate) struct Names<'a>(&'a RawPathParams);
+
+impl Names<'_> {
+    fn get<T>(&self, word: &str) -> Result<T, Invalid>
+    where
+        T: FromStr,
+        Invalid: From<T::Err>,
+    {
+        let name = self
+            .0
+            .iter()
+            .find(|(key, _)| *key == word)
+            .map_or("", |(_, name)| name);
+        Ok(name.parse()?)
+    }
+
+    fn text(&self, word: &str) -> &str {
+        self.0
+            .iter()
+            .find(|(key, _)| *key == word)
+            .map_or("", |(_, name)| name)
+    }
+}
+
+/// The resource of a request.
+pub(crate) struct At<K>(pub(crate) K);
+
+impl<K: Named, S: Send + Sync> FromRequestParts<S> for At<K> {
+    type Rejection = ArmError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ArmError> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ArmError::bad_path(&error.to_string()))?;
+        Ok(Self(K::named(&Names(&params))?))
+    }
+}
+
+impl Named for SubscriptionId {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        names.get("subscription")
+    }
+}
+
+impl Named for GroupKey {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        Ok(Self {
+            subscription: names.get("subscription")?,
+            group: names.get("group")?,
+        })
+    }
+}
+
+impl Named for ClusterKey {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let cluster: ClusterName = names.get("cluster")?;
+        Ok(Self {
+            group: GroupKey::named(names)?,
+            cluster,
+        })
+    }
+}
+
+impl Named for PoolKey {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        Ok(Self {
+            cluster: ClusterKey::named(names)?,
+            pool: names.get("pool")?,
+        })
+    }
+}
+
+impl Named for OperationKey {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let id = names.text("operation");
+        let id = Uuid::try_parse(id).map_err(|_| {
+            Invalid::new(
+                "InvalidOperationId",
+                None,
+                format!("'{id}' is not the id of an operation."),
+            )
+        })?;
+        Ok(Self {
+            subscription: names.get("subscription")?,
+            id,
+        })
+    }
+}
+
+impl Named for (ClusterKey, NodeName) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let node = names.text("node").parse::<NodeName>();
+        let node = node.map_err(|error| Invalid::parameter("nodeName", error.to_string()))?;
+        Ok((ClusterKey::named(names)?, node))
+    }
+}
+
+impl Named for (ClusterKey, PodName) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        Ok((ClusterKey::named(names)?, names.get("pod")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_lose_their_case_and_names_keep_it() {
+        assert_eq!(
+            words_in_lower_case(
+                "/Subscriptions/S/resourceGroups/Providers/Providers/Microsoft.ContainerService/managedClusters/ManagedClusters/agentPools/AgentPools/"
+            ),
+            "/subscriptions/S/resourcegroups/Providers/providers/microsoft.containerservice/managedclusters/ManagedClusters/agentpools/AgentPools"
+        );
+    }
+
+    #[test]
+    fn a_name_with_a_full_stop_is_still_a_name() {
+        assert_eq!(
+            words_in_lower_case(
+                "/subscriptions/S/RESOURCEGROUPS/My.Group/PROVIDERS/Migpool.Local/Pods/A.b/LOG"
+            ),
+            "/subscriptions/S/resourcegroups/My.Group/providers/migpool.local/pods/A.b/log"
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Pods on local nodes, as a type of migpool's own: `Migpool.Local/pods`.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Map;
+
+use pool::{ClusterKey, Invalid, Pod, PodName, ProvisioningState, WorkloadError, Workloads};
+
+use crate::api_version::ApiVersion;
+use crate::backend::{App, Backend};
+use crate::body::Body;
+use crate::error::ArmError;
+use crate::managed_cluster;
+use crate::path::At;
+use crate::types::{PodExecEnvironment, PodResource, ResourceList};
+
+const TYPE: &str = "Microsoft.ContainerService/managedClusters/providers/Migpool.Local/pods";
+
+/// Which container is meant.
+#[derive(Deserialize)]
+pub(crate) struct Which {
+    container: Option<String>,
+}
+
+fn resource(cluster: &ClusterKey, pod: Pod) -> PodResource {
+    let name = pod.name.to_string();
+    PodResource {
+        id: format!("{cluster}/providers/Migpool.Local/pods/{name}"),
+        name,
+        kind: TYPE.to_owned(),
+        location: None,
+        tags: None,
+        e_tag: None,
+        properties: pod,
+        extra: Map::new(),
+    }
+}
+
+pub(crate) async fn list<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(cluster): At<ClusterKey>,
+) -> Result<Json<ResourceList<PodResource>>, ArmError> {
+    managed_cluster::find(&*app.backend, &cluster).await?;
+    let pods = app.backend.pods(&cluster).await?;
+    Ok(Json(ResourceList::of(
+        pods.into_iter()
+            .map(|pod| resource(&cluster, pod))
+            .collect(),
+    )))
+}
+
+pub(crate) async fn show<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At((cluster, name)): At<(ClusterKey, PodName)>,
+) -> Result<Json<PodResource>, ArmError> {
+    managed_cluster::find(&*app.backend, &cluster).await?;
+    Ok(Json(resource(
+        &cluster,
+        app.backend.pod(&cluster, &name).await?,
+    )))
+}
+
+pub(crate) async fn put<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At((cluster, name)): At<(ClusterKey, PodName)>,
+    mut body: Body,
+) -> Result<Response, ArmError> {
+    let manifest = body.text("manifest")?.ok_or_else(|| {
+        Invalid::parameter(
+            "manifest",
+            "The parameter manifest is missing. Send the manifest of a Pod as text.",
+        )
+    })?;
+    let stored = managed_cluster::find(&*app.backend, &cluster).await?;
+    if stored.record.provisioning_state == ProvisioningState::Deleting {
+        return Err(ArmError::being_deleted(&format!(
+            "the cluster '{}'",
+            cluster.cluster
+        )));
+    }
+    let status = match app.backend.pod(&cluster, &name).await {
+        Ok(_) => StatusCode::OK,
+        Err(WorkloadError::NotFound(_)) => StatusCode::CREATED,
+        Err(error) => return Err(error.into()),
+    };
+    let pod = app.backend.run_pod(&cluster, &name, &manifest).await?;
+    Ok((status, Json(resource(&cluster, pod))).into_response())
+}
+
+pub(crate) async fn delete<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At((cluster, name)): At<(ClusterKey, PodName)>,
+) -> Result<StatusCode, ArmError> {
+    managed_cluster::find(&*app.backend, &cluster).await?;
+    match app.backend.delete_pod(&cluster, &name).await {
+        Ok(()) => Ok(StatusCode::OK),
+        Err(WorkloadError::NotFound(_)) => Ok(StatusCode::NO_CONTENT),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn log<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At((cluster, name)): At<(ClusterKey, PodName)>,
+    Query(which): Query<Which>,
+) -> Result<Response, ArmError> {
+    managed_cluster::find(&*app.backend, &cluster).await?;
+    let log = app
+        .backend
+        .pod_logs(&cluster, &name, which.container.as_deref())
+        .await?;
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], log).into_response())
+}
+
+pub(crate) async fn exec_environment<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At((cluster, name)): At<(ClusterKey, PodName)>,
+    Query(which): Query<Which>,
+) -> Result<Json<PodExecEnvironment>, ArmError> {
+    managed_cluster::find(&*app.backend, &cluster).await?;
+    let container = which.container.as_deref();
+    Ok(Json(
+        app.backend
+            .exec_environment(&cluster, &name, container)
+            .await?,
+    ))
+}

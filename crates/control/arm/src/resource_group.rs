@@ -1,0 +1,215 @@
+//! Resource groups.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::Map;
+
+use pool::{
+    Change, Group, GroupKey, ProvisioningState, Scope, Store, StoreError, Stored, SubscriptionId,
+    transition,
+};
+
+use crate::api_version::ApiVersion;
+use crate::backend::{App, Backend};
+use crate::body::Body;
+use crate::error::ArmError;
+use crate::long_running::Origin;
+use crate::path::At;
+use crate::types::{GroupProperties, ResourceGroup, ResourceList};
+
+/// How often a change is tried again when somebody else was faster.
+pub(crate) const ATTEMPTS: usize = 8;
+
+const TYPE: &str = "Microsoft.Resources/resourceGroups";
+
+fn resource(group: &Group) -> ResourceGroup {
+    ResourceGroup {
+        id: group.key.to_string(),
+        name: group.key.group.to_string(),
+        kind: TYPE.to_owned(),
+        location: Some(group.location.clone()),
+        tags: Some(group.tags.clone()),
+        e_tag: None,
+        properties: GroupProperties {
+            provisioning_state: group.provisioning_state.to_string(),
+        },
+        extra: Map::new(),
+    }
+}
+
+/// A region in ARM's normal form: `South Central US` is `southcentralus`.
+///
+/// # Errors
+/// If it is no region's name.
+pub(crate) fn location(text: &str) -> Result<String, ArmError> {
+    let normal: String = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    if !normal.is_empty() && normal.len() <= 64 && normal.bytes().all(|b| b.is_ascii_alphanumeric())
+    {
+        return Ok(normal);
+    }
+    Err(pool::Invalid::new(
+        "LocationNotAvailableForResourceGroup",
+        Some("location"),
+        format!("The provided location '{text}' is not the name of a region. Use letters and digits, such as 'southcentralus'."),
+    )
+    .into())
+}
+
+/// The group, if it is there.
+pub(crate) async fn find<S: Store>(store: &S, key: &GroupKey) -> Result<Stored<Group>, ArmError> {
+    store
+        .get::<Group>(key)
+        .await?
+        .ok_or_else(|| ArmError::group_not_found(key))
+}
+
+/// The group, if something can be made in it.
+pub(crate) async fn usable<S: Store>(store: &S, key: &GroupKey) -> Result<Stored<Group>, ArmError> {
+    let stored = find(store, key).await?;
+    if stored.record.provisioning_state == ProvisioningState::Deleting {
+        return Err(ArmError::group_being_deleted(key));
+    }
+    Ok(stored)
+}
+
+pub(crate) async fn list<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(subscription): At<SubscriptionId>,
+) -> Result<Json<ResourceList<ResourceGroup>>, ArmError> {
+    let groups = app
+        .backend
+        .list::<Group>(&Scope::subscription(&subscription))
+        .await?;
+    Ok(Json(ResourceList::of(
+        groups
+            .iter()
+            .map(|stored| resource(&stored.record))
+            .collect(),
+    )))
+}
+
+pub(crate) async fn show<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(key): At<GroupKey>,
+) -> Result<Json<ResourceGroup>, ArmError> {
+    Ok(Json(resource(&find(&*app.backend, &key).await?.record)))
+}
+
+pub(crate) async fn exists<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(key): At<GroupKey>,
+) -> Result<StatusCode, ArmError> {
+    let found = app.backend.get::<Group>(&key).await?.is_some();
+    Ok(if found {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::NOT_FOUND
+    })
+}
+
+pub(crate) async fn put<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(key): At<GroupKey>,
+    mut body: Body,
+) -> Result<Response, ArmError> {
+    let asked = body
+        .text("location")?
+        .ok_or_else(ArmError::location_required)?;
+    let location = location(&asked)?;
+    let tags = body.texts("tags")?;
+    for _ in 0..ATTEMPTS {
+        let (status, group, change) = match app.backend.get::<Group>(&key).await? {
+            None => {
+                let group = Group {
+                    key: key.clone(),
+                    location: location.clone(),
+                    tags: tags.clone(),
+                    provisioning_state: ProvisioningState::Succeeded,
+                    operation: None,
+                };
+                let change = Change::create(&group)?;
+                (StatusCode::CREATED, group, change)
+            }
+            Some(stored) => {
+                if stored.record.provisioning_state == ProvisioningState::Deleting {
+                    return Err(ArmError::group_being_deleted(&key));
+                }
+                if stored.record.location != location {
+                    return Err(ArmError::group_elsewhere(
+                        &key,
+                        &asked,
+                        &stored.record.location,
+                    ));
+                }
+                let group = Group {
+                    tags: tags.clone(),
+                    ..stored.record
+                };
+                let change = Change::update(&group, stored.revision)?;
+                (StatusCode::OK, group, change)
+            }
+        };
+        match app.backend.commit(vec![change]).await {
+            Ok(_) => return Ok((status, Json(resource(&group))).into_response()),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(gave_up(&key))
+}
+
+pub(crate) async fn delete<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(key): At<GroupKey>,
+    origin: Origin,
+) -> Result<Response, ArmError> {
+    for _ in 0..ATTEMPTS {
+        let stored = find(&*app.backend, &key).await?;
+        let mut group = stored.record;
+        let running = group
+            .operation
+            .filter(|_| group.provisioning_state == ProvisioningState::Deleting);
+        let committed = match running {
+            Some(id) => Ok(id),
+            None => {
+                let deleting = ProvisioningState::Deleting;
+                let (operation, mut changes) =
+                    transition::begin(&*app.backend, &mut group, deleting, Timestamp::now())
+                        .await?;
+                changes.push(Change::update(&group, stored.revision)?);
+                app.backend.commit(changes).await.map(|_| operation.key.id)
+            }
+        };
+        match committed {
+            Ok(id) => {
+                let mut response = StatusCode::ACCEPTED.into_response();
+                origin.group_result(response.headers_mut(), &key.subscription, id);
+                return Ok(response);
+            }
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(gave_up(&key))
+}
+
+/// The answer when somebody else was faster each time.
+pub(crate) fn gave_up(key: &impl pool::Key) -> ArmError {
+    StoreError::Conflict {
+        kind: pool::Kind::Operation,
+        path: key.path(),
+    }
+    .into()
+}

@@ -1,0 +1,128 @@
+//! Which path leads to which handler.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::routing::{get, post};
+use tower::Layer;
+use tower::util::MapRequestLayer;
+
+use crate::backend::{App, Backend};
+use crate::error::ArmError;
+use crate::{agent_pool, managed_cluster, node, operation, path, pod, request_id, resource_group};
+
+/// The largest body that is read: ARM's limit of 4 MiB.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// How clients reach the listener: the beginning of the absolute URLs that they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS: a Unix socket.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// The front over `backend`. The controller runs beside it, over the same backend.
+pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
+    const GROUPS: &str = "/subscriptions/{subscription}/resourcegroups";
+    const PROVIDER: &str = "/subscriptions/{subscription}/providers/microsoft.containerservice";
+    let group = format!("{GROUPS}/{{group}}");
+    let clusters = format!("{group}/providers/microsoft.containerservice/managedclusters");
+    let cluster = format!("{clusters}/{{cluster}}");
+    let pools = format!("{cluster}/agentpools");
+    let nodes = format!("{cluster}/providers/migpool.local/nodes");
+    let pods = format!("{cluster}/providers/migpool.local/pods");
+    let locations = format!("{PROVIDER}/locations/{{location}}");
+
+    let inner = Router::new()
+        .route(GROUPS, get(resource_group::list::<B>))
+        .route(
+            &group,
+            get(resource_group::show::<B>)
+                .head(resource_group::exists::<B>)
+                .put(resource_group::put::<B>)
+                .delete(resource_group::delete::<B>),
+        )
+        .route(
+            "/subscriptions/{subscription}/operationresults/{operation}",
+            get(operation::group_result::<B>),
+        )
+        .route(
+            &format!("{PROVIDER}/managedclusters"),
+            get(managed_cluster::list_of_subscription::<B>),
+        )
+        .route(
+            &format!("{locations}/operations/{{operation}}"),
+            get(operation::status::<B>),
+        )
+        .route(
+            &format!("{locations}/operationresults/{{operation}}"),
+            get(operation::result::<B>),
+        )
+        .route(&clusters, get(managed_cluster::list::<B>))
+        .route(
+            &cluster,
+            get(managed_cluster::show::<B>)
+                .put(managed_cluster::put::<B>)
+                .delete(managed_cluster::delete::<B>),
+        )
+        .route(
+            &format!("{cluster}/listclusterusercredential"),
+            post(managed_cluster::credential::<B>),
+        )
+        .route(
+            &format!("{cluster}/listclusteradmincredential"),
+            post(managed_cluster::credential::<B>),
+        )
+        .route(&pools, get(agent_pool::list::<B>))
+        .route(
+            &format!("{pools}/{{pool}}"),
+            get(agent_pool::show::<B>)
+                .put(agent_pool::put::<B>)
+                .delete(agent_pool::delete::<B>),
+        )
+        .route(&nodes, get(node::list::<B>))
+        .route(&format!("{nodes}/{{node}}"), get(node::show::<B>))
+        .route(&pods, get(pod::list::<B>))
+        .route(
+            &format!("{pods}/{{pod}}"),
+            get(pod::show::<B>)
+                .put(pod::put::<B>)
+                .delete(pod::delete::<B>),
+        )
+        .route(&format!("{pods}/{{pod}}/log"), get(pod::log::<B>))
+        .route(
+            &format!("{pods}/{{pod}}/execenvironment"),
+            post(pod::exec_environment::<B>),
+        )
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(App { backend, scheme });
+
+    // Around the router, not in it: routing looks at the path that this layer has brought into one case.
+    let inner = MapRequestLayer::new(path::in_one_case).layer(inner);
+    Router::new()
+        .fallback_service(inner)
+        .layer(axum::middleware::from_fn(request_id::attach))
+}
+
+async fn no_such_path(uri: Uri) -> ArmError {
+    ArmError::no_such_path(uri.path())
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ArmError {
+    ArmError::no_such_method(method.as_str(), uri.path())
+}

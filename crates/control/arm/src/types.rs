@@ -1,0 +1,237 @@
+//! The bodies of requests and answers, for this server and for its clients alike.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use pool::{ExecEnvironment, ObservedNode, Pod};
+
+/// A resource in ARM's envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource<P> {
+    /// The resource's path.
+    #[serde(default)]
+    pub id: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its type, such as `Microsoft.ContainerService/managedClusters/agentPools`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// The region, for resources that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Tags, for resources that have them in the envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+    /// The version, for resources that have it in the envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
+    /// What is particular to the type.
+    pub properties: P,
+    /// Other fields (`identity`, `sku`, ...).
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A page of resources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceList<T> {
+    /// The resources.
+    pub value: Vec<T>,
+    /// Where the next page is; pages are not used yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_link: Option<String>,
+}
+
+impl<T> ResourceList<T> {
+    /// The only page.
+    #[must_use]
+    pub fn of(value: Vec<T>) -> Self {
+        Self {
+            value,
+            next_link: None,
+        }
+    }
+}
+
+/// A resource group.
+pub type ResourceGroup = Resource<GroupProperties>;
+/// A managed cluster.
+pub type ManagedCluster = Resource<ManagedClusterProperties>;
+/// An agent pool.
+pub type AgentPool = Resource<AgentPoolProperties>;
+/// A node of a cluster, migpool's own type.
+pub type Node = Resource<ObservedNode>;
+/// A pod of a cluster, migpool's own type.
+pub type PodResource = Resource<Pod>;
+/// What a program needs to run as if inside a pod's container.
+pub type PodExecEnvironment = ExecEnvironment;
+
+/// What is particular to a resource group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupProperties {
+    /// `Succeeded` or `Deleting`.
+    pub provisioning_state: String,
+}
+
+/// What is particular to a managed cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedClusterProperties {
+    /// Where it is on its way.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provisioning_state: String,
+    /// What is going on, or why it failed. A property of migpool's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provisioning_message: String,
+    /// Its node pools.
+    #[serde(default)]
+    pub agent_pool_profiles: Vec<AgentPoolProfile>,
+    /// Other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A node pool within the body of its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentPoolProfile {
+    /// The pool's name.
+    pub name: String,
+    /// The same as in the pool's own body.
+    #[serde(flatten)]
+    pub properties: AgentPoolProperties,
+}
+
+/// What is particular to an agent pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentPoolProperties {
+    /// How many nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+    /// The VM size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm_size: Option<String>,
+    /// The GPU instance profile: `MIG1g` to `MIG7g`. It can't be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_instance_profile: Option<String>,
+    /// A layout of its own for each GPU. A property of migpool's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layouts: Option<String>,
+    /// `gpuProfile.nvidia.migStrategy` is migpool's, the rest is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_profile: Option<GpuProfile>,
+    /// `System` or `User`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Labels for the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_labels: Option<BTreeMap<String, String>>,
+    /// Taints for the nodes: `key=value:effect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_taints: Option<Vec<String>>,
+    /// Tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Where the pool is on its way. Read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning_state: Option<String>,
+    /// What is going on, or why it failed. Read-only, a property of migpool's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning_message: Option<String>,
+    /// The version. Read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
+    /// Other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What is about the GPUs of an agent pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GpuProfile {
+    /// What is about NVIDIA's GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia: Option<NvidiaProfile>,
+    /// Other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What is about the NVIDIA GPUs of an agent pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NvidiaProfile {
+    /// `None`, `Single` or `Mixed`. It can't be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_strategy: Option<String>,
+    /// Other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// How a long-running operation stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationResult {
+    /// Its id.
+    pub name: String,
+    /// `InProgress`, `Succeeded`, `Failed` or `Canceled`.
+    pub status: String,
+    /// When it started.
+    pub start_time: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Timestamp>,
+    /// Why it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorDetail>,
+}
+
+/// The body of `PUT .../pods/{p}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPod {
+    /// The manifest of a Pod, in YAML or JSON.
+    pub manifest: String,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// ARM's code.
+    pub code: String,
+    /// A sentence for a person.
+    pub message: String,
+    /// The property that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// The body of an answer that is an error, in either of ARM's shapes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ErrorBody {
+    /// ARM's gateway.
+    Gateway {
+        /// What went wrong.
+        error: ErrorDetail,
+    },
+    /// AKS itself.
+    Provider(ErrorDetail),
+}
+
+impl ErrorBody {
+    /// What went wrong.
+    #[must_use]
+    pub fn into_detail(self) -> ErrorDetail {
+        match self {
+            Self::Gateway { error } | Self::Provider(error) => error,
+        }
+    }
+}
