@@ -122,16 +122,18 @@ impl View {
 /// Makes the capability files that the instances of `state` lack. To be called before the state is published, so that whoever
 /// sees an instance finds its files.
 ///
-/// The `/proc` entry is made before the device file, and [removed](remove_stale) before it, so that the device files alone tell
-/// whether an earlier call was killed half way.
+/// The `/proc` entry is made before the device file and [removed](remove_stale) before it, so that no file of an earlier call
+/// that was killed half way is overlooked: what has no device file has no `/proc` entry that counts.
 ///
 /// # Errors
 /// The first file that can't be made.
 pub fn create_missing(root: &Path, state: &State) -> io::Result<()> {
     let there = device_minors(root)?;
     for (minor, path) in instances(state) {
-        if !there.contains(&minor) {
-            write_capability(root, &format!("{path}/access"), minor, 0o444)?;
+        let access = format!("{path}/access");
+        // An earlier removal may have been killed between the two.
+        if !there.contains(&minor) || !root.join(PROC_CAPABILITIES).join(&access).exists() {
+            write_capability(root, &access, minor, 0o444)?;
             write_device(&root.join(format!("{CAPS_DIR}/nvidia-cap{minor}")), 0o444)?;
         }
     }

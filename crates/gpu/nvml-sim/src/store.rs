@@ -163,7 +163,6 @@ impl Store {
             .map_err(io("write"))?;
         file.write_all_at(&slot_bytes(0, &body), slot_offset(0))
             .map_err(io("write"))?;
-        file.sync_all().map_err(io("write"))?;
         // `link` refuses to replace a file, `rename` would.
         let linked = std::fs::hard_link(&temporary, &path).map_err(io("create"));
         let _ = std::fs::remove_file(&temporary);
