@@ -170,7 +170,6 @@ fn small_compute_instances_share_a_gpu_instance_and_are_named_so() {
     let instance = inventory.gpu(&gpu).unwrap().instance(gi).unwrap();
     let found = instance.compute_instances.iter().find(|ci| ci.id == placed);
     assert_eq!(found.map(|ci| ci.placement), Some(place));
-}");
 }
 
 #[test]
