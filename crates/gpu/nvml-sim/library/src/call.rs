@@ -16,7 +16,10 @@ use nvml_wrapper_sys::bindings::nvmlReturn_t;
 /// The function is `unsafe` because C must keep NVML's contract for the pointers, which
 /// [`crate::abi`] explains.
 macro_rules! nvml {
-    ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $shell:ident |$($with:pat_param),+| $body:block)*) => {$(
+    ($(
+        $(#[$meta:meta])*
+        fn $name:ident($($arg:ident: $type:ty),* $(,)?) $shell:ident |$($with:pat_param),+| $body:block
+    )*) => {$(
         $(#[$meta])*
         // SAFETY: NVML's own symbols are what this library exists to define; no other code of the
         // process defines them.
@@ -36,23 +39,27 @@ struct Session {
 }
 
 /// Opens the driver by `open`, or counts one more user of the open one.
-pub(crate) fn init(open: impl FnOnce() -> Result<Driver, Return>) -> Result<(), Return> {
+pub(crate) fn init(
+    name: &str,
+    open: impl FnOnce() -> Result<Driver, Return>,
+) -> Result<(), Return> {
     let mut session = SESSION.write().unwrap_or_else(PoisonError::into_inner);
     if let Some(session) = session.as_mut() {
+        session.driver.read(name, |_, _| Ok(()))?;
         session.users = session.users.saturating_add(1);
     } else {
-        *session = Some(Session {
-            users: 1,
-            driver: Arc::new(open()?),
-        });
+        let driver = Arc::new(open()?);
+        driver.read(name, |_, _| Ok(()))?;
+        *session = Some(Session { users: 1, driver });
     }
     Ok(())
 }
 
 /// Takes one user away, and closes the driver with the last.
-pub(crate) fn shutdown() -> Result<(), Return> {
+pub(crate) fn shutdown(name: &str) -> Result<(), Return> {
     let mut session = SESSION.write().unwrap_or_else(PoisonError::into_inner);
     let open = session.as_mut().ok_or(Return::UNINITIALIZED)?;
+    open.driver.read(name, |_, _| Ok(()))?;
     open.users = open.users.saturating_sub(1);
     if open.users == 0 {
         *session = None;

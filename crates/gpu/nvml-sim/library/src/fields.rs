@@ -109,7 +109,10 @@ nvml! {
     ) read |state, _| {
         let device = handle.get()?;
         state.gpu(device.gpu())?;
-        let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Return::INVALID_ARGUMENT)?;
+        let count = usize::try_from(count).unwrap_or_default();
+        if count == 0 {
+            return Err(Return::INVALID_ARGUMENT);
+        }
         values.check()?;
         for index in 0..count {
             let out = values.at(index)?;

@@ -77,7 +77,10 @@ impl Handle {
 }
 
 macro_rules! handles {
-    ($($(#[$doc:meta])* $name:ident($raw:ty) of $target:ty: $to:expr, $($pattern:pat => $from:expr),+;)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:ident($raw:ty) of $target:ty: $to:expr, $($pattern:pat => $from:expr),+;
+    )*) => {$(
         $(#[$doc])*
         #[repr(transparent)]
         #[derive(Clone, Copy)]

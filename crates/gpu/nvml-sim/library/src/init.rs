@@ -42,7 +42,8 @@ fn library_path() -> Option<PathBuf> {
         symbol_name: std::ptr::null(),
         symbol_address: std::ptr::null_mut(),
     };
-    let own: extern "C" fn(nvmlReturn_t) -> *const c_char = nvmlErrorString;
+    // A function that is not exported: an exported one may resolve to another NVML of the process.
+    let own: fn() -> Option<PathBuf> = library_path;
     // SAFETY: `info` is a Dl_info as dlfcn.h lays it out, and the address is only looked up.
     let found = unsafe { dladdr(own as *const c_void, &raw mut info) };
     if found == 0 || info.file_name.is_null() {
@@ -56,8 +57,9 @@ fn library_path() -> Option<PathBuf> {
     std::path::absolute(Path::new(OsStr::from_bytes(name.to_bytes()))).ok()
 }
 
-fn init() -> nvmlReturn_t {
-    call::code(call::init(|| {
+/// Opens the driver on first use. The call itself is recorded and may be told to fail, as every other.
+fn init(name: &str) -> nvmlReturn_t {
+    call::code(call::init(name, || {
         let library = library_path().ok_or(Return::LIBRARY_NOT_FOUND)?;
         Driver::open(root_above(&library).ok_or(Return::DRIVER_NOT_LOADED)?)
     }))
@@ -66,26 +68,26 @@ fn init() -> nvmlReturn_t {
 // SAFETY: as for all exported functions, see `call::nvml`.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
-    init()
+    init("nvmlInit_v2")
 }
 
 // SAFETY: as above.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlInit() -> nvmlReturn_t {
-    init()
+    init("nvmlInit")
 }
 
 /// Takes any flags, as the real driver; there is nothing that is not attached here.
 // SAFETY: as above.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> nvmlReturn_t {
-    init()
+    init("nvmlInitWithFlags")
 }
 
 // SAFETY: as above.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlShutdown() -> nvmlReturn_t {
-    call::code(call::shutdown())
+    call::code(call::shutdown("nvmlShutdown"))
 }
 
 /// NVML's texts as C strings that live for ever.

@@ -7,6 +7,7 @@ use nvml_sim::driver::{Device, processes, status};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlSystemDriverBranchInfo_v1_t};
 
 use crate::abi::{Out, Text, chars, expect_version, length};
+use crate::device::topology::cpus;
 use crate::handle::DeviceHandle;
 
 nvml! {
@@ -34,7 +35,8 @@ nvml! {
         let version = info.version()?;
         expect_version::<nvmlSystemDriverBranchInfo_v1_t>(version, 1)?;
         let major = state.driver_version.split('.').next().unwrap_or_default();
-        info.set(nvmlSystemDriverBranchInfo_v1_t { version, branch: chars(&format!("r{major}_00")) })
+        let branch = chars(&format!("r{major}_00"));
+        info.set(nvmlSystemDriverBranchInfo_v1_t { version, branch })
     }
 
     /// A name that is too long is cut, as by the real driver.
@@ -55,7 +57,7 @@ nvml! {
         let near: Vec<nvmlDevice_t> = state
             .gpus
             .iter()
-            .filter(|gpu| view.gpu(gpu.minor) && crate::device::topology::cpus(state, gpu.minor).contains(&cpu))
+            .filter(|gpu| view.gpu(gpu.minor) && cpus(state, gpu.minor).contains(&cpu))
             .map(|gpu| DeviceHandle::raw(Device::Gpu(gpu.minor)))
             .collect();
         if devices.check().is_err() {

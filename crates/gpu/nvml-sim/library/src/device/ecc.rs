@@ -135,7 +135,13 @@ nvml! {
         values: Out<nvmlRowRemapperHistogramValues_t>,
     ) read |state, _| {
         status::readings(state, handle.get()?)?;
-        values.set(nvmlRowRemapperHistogramValues_t { max: 3072, high: 0, partial: 0, low: 0, none: 0 })
+        values.set(nvmlRowRemapperHistogramValues_t {
+            max: 3072,
+            high: 0,
+            partial: 0,
+            low: 0,
+            none: 0,
+        })
     }
 
     fn nvmlDeviceGetRepairStatus(
@@ -145,6 +151,10 @@ nvml! {
         let version = status.version()?;
         expect_version::<nvmlRepairStatus_v1_t>(version, 1)?;
         status::readings(state, handle.get()?)?;
-        status.set(nvmlRepairStatus_v1_t { version, bChannelRepairPending: 0, bTpcRepairPending: 0 })
+        status.set(nvmlRepairStatus_v1_t {
+            version,
+            bChannelRepairPending: 0,
+            bTpcRepairPending: 0,
+        })
     }
 }

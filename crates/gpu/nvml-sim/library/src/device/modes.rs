@@ -3,7 +3,7 @@
 use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_sim::Return;
-use nvml_sim::driver::status;
+use nvml_sim::driver::{device, status};
 use nvml_wrapper_sys::bindings::{
     nvmlC2cModeInfo_v1_t, nvmlDeviceAddressingMode_v1_t, nvmlDeviceCapabilities_v1_t,
     nvmlFBCStats_t, nvmlGpmSupport_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
@@ -20,7 +20,7 @@ nvml! {
     }
 
     fn nvmlDeviceGetComputeMode(handle: DeviceHandle, mode: Out<c_uint>) read |state, _| {
-        nvml_sim::driver::device::resolve(state, handle.get()?)?;
+        device::resolve(state, handle.get()?)?;
         mode.set(0)
     }
 
@@ -109,7 +109,8 @@ nvml! {
         info: Out<nvmlPlatformInfo_v2_t>,
     ) read |state, _| {
         let version = info.version()?;
-        let module = u8::try_from(nvml_sim::driver::device::minor(state, handle.get()?)? + 1).unwrap_or(u8::MAX);
+        let module = device::minor(state, handle.get()?)? + 1;
+        let module = u8::try_from(module).unwrap_or(u8::MAX);
         if version == version_of::<nvmlPlatformInfo_v1_t>(1) {
             return info.cast().set(nvmlPlatformInfo_v1_t {
                 version,
@@ -210,7 +211,7 @@ nvml! {
     }
 
     fn nvmlDeviceGetIrqNum(handle: DeviceHandle, irq: Out<c_uint>) read |state, _| {
-        irq.set(nvml_sim::driver::device::minor(state, handle.get()?)? + 41)
+        irq.set(device::minor(state, handle.get()?)? + 41)
     }
 
     /// No licence is asked for, and no feature is listed. Only the two leading numbers of the

@@ -53,8 +53,12 @@ nvml! {
         clock: c_uint,
         mhz: Out<c_uint>,
     ) read |state, _| {
-        let clock = Clock::from_number(clock).map_err(|code| if clock == 4 { Return::NOT_SUPPORTED } else { code })?;
-        mhz.set(status::clock(state, handle.get()?, clock)?)
+        let device = handle.get()?;
+        // One past the last kind, which the real driver does not refuse as invalid.
+        if clock == 4 {
+            return Err(Return::NOT_SUPPORTED);
+        }
+        mhz.set(status::clock(state, device, Clock::from_number(clock)?)?)
     }
 
     fn nvmlDeviceGetMaxClockInfo(
@@ -129,7 +133,8 @@ nvml! {
             return Err(Return::INVALID_ARGUMENT);
         }
         let steps = readings.max_sm_mhz.saturating_sub(readings.idle_sm_mhz) / CLOCK_STEP_MHZ;
-        let supported: Vec<c_uint> = (0..=steps).map(|step| readings.max_sm_mhz - step * CLOCK_STEP_MHZ).collect();
+        let clock = |step| readings.max_sm_mhz - step * CLOCK_STEP_MHZ;
+        let supported: Vec<c_uint> = (0..=steps).map(clock).collect();
         clocks.set_counted(count, &supported)
     }
 
@@ -234,7 +239,8 @@ nvml! {
         if policy > 11 {
             return Err(Return::INVALID_ARGUMENT);
         }
-        time.set(nvmlViolationTime_t { referenceTime: crate::fields::now_us().cast_unsigned(), violationTime: 0 })
+        let now = crate::fields::now_us().cast_unsigned();
+        time.set(nvmlViolationTime_t { referenceTime: now, violationTime: 0 })
     }
 
     fn nvmlDeviceGetPerformanceState(handle: DeviceHandle, pstate: Out<c_uint>) read |state, _| {
@@ -317,7 +323,8 @@ nvml! {
     ) read |state, _| {
         let version = margin.version()?;
         expect_version::<nvmlMarginTemperature_v1_t>(version, 1)?;
-        margin.set(nvmlMarginTemperature_v1_t { version, marginTemperature: temperature_margin(state, handle.get()?)? })
+        let degrees = temperature_margin(state, handle.get()?)?;
+        margin.set(nvmlMarginTemperature_v1_t { version, marginTemperature: degrees })
     }
 
     fn nvmlDeviceGetTemperatureThreshold(

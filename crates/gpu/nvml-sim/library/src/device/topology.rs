@@ -113,7 +113,8 @@ nvml! {
         let gpu = handle.get()?;
         gpu.physical()?;
         let mut near = Vec::new();
-        for other in state.gpus.iter().filter(|other| other.minor != gpu.gpu() && view.gpu(other.minor)) {
+        let others = state.gpus.iter().filter(|other| other.minor != gpu.gpu());
+        for other in others.filter(|other| view.gpu(other.minor)) {
             let other = Device::Gpu(other.minor);
             // A lost GPU is near nobody.
             if status::topology(state, gpu, other).is_ok_and(|found| found as c_uint == level) {
@@ -140,7 +141,8 @@ nvml! {
         for gpu in gpus {
             reachable &= !gpu.mig_current && state.board(gpu)?.readings.nvlinks > 0;
         }
-        out.set(if capability >= P2P_CAPABILITIES || reachable { P2P_OK } else { P2P_NOT_SUPPORTED })
+        let ok = capability >= P2P_CAPABILITIES || reachable;
+        out.set(if ok { P2P_OK } else { P2P_NOT_SUPPORTED })
     }
 
     /// Links are up between the GPUs of a machine; a single GPU has none to link to, as seen on an

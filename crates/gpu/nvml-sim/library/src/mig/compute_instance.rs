@@ -145,7 +145,8 @@ nvml! {
     ) write |state, _| {
         let instance = handle.get()?;
         out.check()?;
-        out.set(ComputeInstanceHandle::raw(compute_instance::create(state, instance, profile_id, None)?))
+        let created = compute_instance::create(state, instance, profile_id, None)?;
+        out.set(ComputeInstanceHandle::raw(created))
     }
 
     fn nvmlGpuInstanceCreateComputeInstanceWithPlacement(
@@ -158,7 +159,8 @@ nvml! {
         let placement = placement.get()?;
         out.check()?;
         let at = super::gpu_instance::span(placement.start, placement.size)?;
-        out.set(ComputeInstanceHandle::raw(compute_instance::create(state, instance, profile_id, Some(at))?))
+        let created = compute_instance::create(state, instance, profile_id, Some(at))?;
+        out.set(ComputeInstanceHandle::raw(created))
     }
 
     fn nvmlComputeInstanceDestroy(handle: ComputeInstanceHandle) write |state, _| {
