@@ -18,28 +18,26 @@ pub(crate) fn of(revision: Revision) -> String {
 /// If a condition is not met.
 pub(crate) fn check(headers: &HeaderMap, current: Option<Revision>) -> Result<(), ArmError> {
     let current = current.map(of);
-    if let Some(wanted) = header(headers, &IF_MATCH) {
-        if !current
+    if let Some(wanted) = header(headers, &IF_MATCH)
+        && !current
             .as_ref()
             .is_some_and(|current| matches(wanted, current))
-        {
-            let is = current.map_or("the resource is not there".to_owned(), |etag| {
-                format!("the resource has {etag}")
-            });
-            return Err(ArmError::precondition_failed(&format!(
-                "The condition If-Match: {wanted} is not met: {is}. Get the resource again, and then change it."
-            )));
-        }
+    {
+        let is = current.map_or("the resource is not there".to_owned(), |etag| {
+            format!("the resource has {etag}")
+        });
+        return Err(ArmError::precondition_failed(&format!(
+            "The condition If-Match: {wanted} is not met: {is}. Get the resource again, and then change it."
+        )));
     }
-    if let Some(unwanted) = header(headers, &IF_NONE_MATCH) {
-        if current
+    if let Some(unwanted) = header(headers, &IF_NONE_MATCH)
+        && current
             .as_ref()
             .is_some_and(|current| matches(unwanted, current))
-        {
-            return Err(ArmError::precondition_failed(&format!(
-                "The condition If-None-Match: {unwanted} is not met: the resource is there."
-            )));
-        }
+    {
+        return Err(ArmError::precondition_failed(&format!(
+            "The condition If-None-Match: {unwanted} is not met: the resource is there."
+        )));
     }
     Ok(())
 }

@@ -135,31 +135,32 @@ pub(crate) fn read(
 
 fn read_gpu_profile(value: Value, input: &mut NodePoolInput) -> Result<(), ArmError> {
     let mut profile = object("gpuProfile", value)?;
-    if let Some(nvidia) = profile.get_mut("nvidia").filter(|nvidia| !nvidia.is_null()) {
-        let Value::Object(nvidia) = nvidia else {
-            return Err(wrong_type("gpuProfile.nvidia", nvidia, "object"));
-        };
+    if let Some(nvidia) = profile.remove("nvidia").filter(|nvidia| !nvidia.is_null()) {
+        let mut nvidia = object("gpuProfile.nvidia", nvidia)?;
         if let Some(strategy) = nvidia
             .remove("migStrategy")
             .filter(|value| !value.is_null())
         {
             input.mig_strategy = Some(text("gpuProfile.nvidia.migStrategy", strategy)?);
         }
-        let profiles = nvidia.get("migProfiles");
-        if profiles
-            .and_then(Value::as_array)
-            .is_some_and(|profiles| !profiles.is_empty())
-        {
+        let profiles = nvidia.get("migProfiles").and_then(Value::as_array);
+        if profiles.is_some_and(|profiles| !profiles.is_empty()) {
             return Err(Invalid::parameter(
                 "agentPoolProfile.gpuProfile.nvidia.migProfiles",
                 "The parameter migProfiles is not known here. Use layouts, for example \"layouts\": \"3g.20gb,2g.10gb,1g.5gb*2\".",
             )
             .into());
         }
+        if !nvidia.is_empty() {
+            profile.insert("nvidia".to_owned(), Value::Object(nvidia));
+        }
     }
-    input
-        .extra
-        .insert("gpuProfile".to_owned(), Value::Object(profile));
+    // The strategy alone is not kept twice: a body that is given back must compare equal.
+    if !profile.is_empty() {
+        input
+            .extra
+            .insert("gpuProfile".to_owned(), Value::Object(profile));
+    }
     Ok(())
 }
 

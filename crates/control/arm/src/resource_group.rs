@@ -181,16 +181,14 @@ pub(crate) async fn delete<B: Backend>(
         let running = group
             .operation
             .filter(|_| group.provisioning_state == ProvisioningState::Deleting);
-        let committed = match running {
-            Some(id) => Ok(id),
-            None => {
-                let deleting = ProvisioningState::Deleting;
-                let (operation, mut changes) =
-                    transition::begin(&*app.backend, &mut group, deleting, Timestamp::now())
-                        .await?;
-                changes.push(Change::update(&group, stored.revision)?);
-                app.backend.commit(changes).await.map(|_| operation.key.id)
-            }
+        let committed = if let Some(id) = running {
+            Ok(id)
+        } else {
+            let deleting = ProvisioningState::Deleting;
+            let (operation, mut changes) =
+                transition::begin(&*app.backend, &mut group, deleting, Timestamp::now()).await?;
+            changes.push(Change::update(&group, stored.revision)?);
+            app.backend.commit(changes).await.map(|_| operation.key.id)
         };
         match committed {
             Ok(id) => {

@@ -190,11 +190,11 @@ impl Store for MemoryBackend {
                 Change::Check { .. } => None,
             });
         }
-        let changed = revision != state.revision;
+        let moved = revision != state.revision;
         state.records = records;
         state.revision = revision;
         drop(state);
-        if changed {
+        if moved {
             self.records_changed.send_modify(|n| *n += 1);
         }
         Ok(revisions)

@@ -85,7 +85,7 @@ const fn plain(
 
 /// All sizes that migpool knows.
 ///
-/// Which board carries which size is from Azure's pages of the size families. The A100 80GB of the NC family is the PCIe
+/// Which board carries which size is from Azure's pages of the size families. The A100 with 80 GB of the NC family is the `PCIe`
 /// board; its profiles are those of the SXM board.
 const SIZES: &[VmSize] = &[
     gpu("Standard_ND96asr_v4", 96, 900, 8, "A100-40GB"),

@@ -1,5 +1,7 @@
 //! The controller over a backend in memory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use migpool_pool as pool;
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! Random histories: whatever a person asks for, in whatever order nodes come, fail and get better, and wherever the
 //! controller is killed, it converges; there are never more nodes than wanted, and no state is ever claimed that is not so.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use migpool_pool as pool;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,8 +212,8 @@ fn round(pool: &mut NodePool, world: &mut World, killed_after: Option<usize>) {
     }
 }
 
-fn happen(event: Event, pool: &mut NodePool, world: &mut World) {
-    match event {
+fn happen(event: &Event, pool: &mut NodePool, world: &mut World) {
+    match *event {
         Event::Round { killed_after } => round(pool, world, killed_after),
         Event::Finish(n) => {
             let done = world.nth(n).map(|node| {
@@ -286,7 +288,7 @@ proptest! {
         let mut pool = pool_of(count);
         let mut world = World::default();
         for event in events {
-            happen(event, &mut pool, &mut world);
+            happen(&event, &mut pool, &mut world);
         }
         settle(&mut pool, &mut world);
         prop_assert_eq!(pool.provisioning_state, ProvisioningState::Succeeded);
@@ -305,7 +307,7 @@ proptest! {
         let mut pool = pool_of(3);
         let mut world = World::default();
         for event in events {
-            happen(event, &mut pool, &mut world);
+            happen(&event, &mut pool, &mut world);
         }
         pool.provisioning_state = ProvisioningState::Deleting;
         for action in reconcile(&pool, &world.observe()).actions {
@@ -323,7 +325,7 @@ fn a_failed_node_gives_the_pool_its_reason() {
     let mut world = World::default();
     round(&mut pool, &mut world, None);
     world.nodes.values_mut().for_each(finish);
-    happen(Event::Fail(1), &mut pool, &mut world);
+    happen(&Event::Fail(1), &mut pool, &mut world);
     round(&mut pool, &mut world, None);
     assert_eq!(pool.provisioning_state, ProvisioningState::Failed);
     assert!(
@@ -339,7 +341,7 @@ fn a_node_that_advertises_too_little_is_named_with_the_difference() {
     let mut world = World::default();
     round(&mut pool, &mut world, None);
     world.nodes.values_mut().for_each(finish);
-    happen(Event::Shrink(0), &mut pool, &mut world);
+    happen(&Event::Shrink(0), &mut pool, &mut world);
     round(&mut pool, &mut world, None);
     assert_eq!(pool.provisioning_state, ProvisioningState::Creating);
     assert!(

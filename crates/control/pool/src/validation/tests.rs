@@ -20,10 +20,6 @@ fn with(change: impl FnOnce(&mut NodePoolInput)) -> NodePoolInput {
     input
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
 #[test]
 fn the_articles_pool_is_taken() {
     let spec = node_pool(&input(), None).unwrap();
@@ -37,8 +33,8 @@ fn the_articles_pool_is_taken() {
 #[test]
 fn what_was_not_asked_gets_its_default() {
     let asked_empty = NodePoolInput {
-        vm_size: some(""),
-        mode: some(""),
+        vm_size: Some(String::new()),
+        mode: Some(String::new()),
         ..NodePoolInput::default()
     };
     for input in [NodePoolInput::default(), asked_empty] {
@@ -64,7 +60,7 @@ fn the_count_is_within_the_modes_range(
 ) {
     let input = with(|input| {
         input.count = Some(count);
-        input.mode = some(mode);
+        input.mode = Some(mode.to_owned());
     });
     assert_eq!(node_pool(&input, None).is_ok(), valid);
 }
@@ -73,7 +69,7 @@ fn the_count_is_within_the_modes_range(
 fn a_count_out_of_range_is_refused_in_the_words_of_aks() {
     let input = with(|input| {
         input.count = Some(0);
-        input.mode = some("System");
+        input.mode = Some("System".to_owned());
     });
     let error = node_pool(&input, None).unwrap_err();
     assert_eq!(error.code, "InvalidParameter");
@@ -85,7 +81,11 @@ fn a_count_out_of_range_is_refused_in_the_words_of_aks() {
 
 #[test]
 fn an_unknown_profile_lists_those_there_are() {
-    let error = node_pool(&with(|i| i.gpu_instance_profile = some("MIG5g")), None).unwrap_err();
+    let error = node_pool(
+        &with(|i| i.gpu_instance_profile = Some("MIG5g".to_owned())),
+        None,
+    )
+    .unwrap_err();
     assert_eq!(error.code, "InvalidParameter");
     assert!(error.message.contains("'MIG5g'"), "{error}");
     assert!(
@@ -99,11 +99,11 @@ fn an_unknown_profile_lists_those_there_are() {
 #[case("Standard_DS2_v2", "no GPU")]
 fn a_profile_needs_a_size_with_mig(#[case] size: &str, #[case] why: &str) {
     for input in [
-        with(|input| input.vm_size = some(size)),
+        with(|input| input.vm_size = Some(size.to_owned())),
         with(|input| {
-            input.vm_size = some(size);
+            input.vm_size = Some(size.to_owned());
             input.gpu_instance_profile = None;
-            input.layouts = some("3g.20gb");
+            input.layouts = Some("3g.20gb".to_owned());
         }),
     ] {
         let error = node_pool(&input, None).unwrap_err();
@@ -116,7 +116,7 @@ fn a_profile_needs_a_size_with_mig(#[case] size: &str, #[case] why: &str) {
 fn a_layout_that_does_not_fit_says_what_does() {
     let input = with(|input| {
         input.gpu_instance_profile = None;
-        input.layouts = some("4g.20gb*2");
+        input.layouts = Some("4g.20gb*2".to_owned());
     });
     let error = node_pool(&input, None).unwrap_err();
     assert_eq!(error.target.as_deref(), Some("agentPoolProfile.layouts"));
@@ -127,7 +127,7 @@ fn a_layout_that_does_not_fit_says_what_does() {
 fn a_layout_for_a_gpu_that_the_size_lacks_is_refused() {
     let input = with(|input| {
         input.gpu_instance_profile = None;
-        input.layouts = some("8=MIG1g");
+        input.layouts = Some("8=MIG1g".to_owned());
     });
     let error = node_pool(&input, None).unwrap_err();
     assert!(error.message.contains("GPU 8"), "{error}");
@@ -135,7 +135,11 @@ fn a_layout_for_a_gpu_that_the_size_lacks_is_refused() {
 
 #[test]
 fn profile_and_layouts_exclude_each_other() {
-    let error = node_pool(&with(|input| input.layouts = some("MIG2g")), None).unwrap_err();
+    let error = node_pool(
+        &with(|input| input.layouts = Some("MIG2g".to_owned())),
+        None,
+    )
+    .unwrap_err();
     assert!(error.message.contains("exclude each other"), "{error}");
 }
 
@@ -144,8 +148,8 @@ fn single_refuses_layouts_that_are_not_alike_and_mixed_takes_them() {
     let unlike = |strategy: &str| {
         with(|input| {
             input.gpu_instance_profile = None;
-            input.layouts = some("0-3=3g.20gb,2g.10gb,1g.5gb*2;4-7=off");
-            input.mig_strategy = some(strategy);
+            input.layouts = Some("0-3=3g.20gb,2g.10gb,1g.5gb*2;4-7=off".to_owned());
+            input.mig_strategy = Some(strategy.to_owned());
         })
     };
     assert!(node_pool(&unlike("Single"), None).is_err());
@@ -153,10 +157,10 @@ fn single_refuses_layouts_that_are_not_alike_and_mixed_takes_them() {
 }
 
 #[rstest]
-#[case(with(|i| i.gpu_instance_profile = some("MIG2g")), "properties.gpuInstanceProfile")]
-#[case(with(|i| i.vm_size = some("Standard_ND96amsr_A100_v4")), "properties.vmSize")]
-#[case(with(|i| i.mig_strategy = some("Mixed")), "properties.gpuProfile.nvidia.migStrategy")]
-#[case(with(|i| { i.gpu_instance_profile = None; i.layouts = some("MIG1g"); }), "properties.layouts")]
+#[case(with(|i| i.gpu_instance_profile = Some("MIG2g".to_owned())), "properties.gpuInstanceProfile")]
+#[case(with(|i| i.vm_size = Some("Standard_ND96amsr_A100_v4".to_owned())), "properties.vmSize")]
+#[case(with(|i| i.mig_strategy = Some("Mixed".to_owned())), "properties.gpuProfile.nvidia.migStrategy")]
+#[case(with(|i| { i.gpu_instance_profile = None; i.layouts = Some("MIG1g".to_owned()); }), "properties.layouts")]
 fn what_a_pool_is_made_of_cannot_be_changed(#[case] change: NodePoolInput, #[case] target: &str) {
     let existing = node_pool(&input(), None).unwrap();
     let error = node_pool(&change, Some(&existing)).unwrap_err();
@@ -173,14 +177,14 @@ fn what_a_pool_is_made_of_cannot_be_changed(#[case] change: NodePoolInput, #[cas
 fn values_are_compared_not_presence_and_not_case() {
     let existing = node_pool(&input(), None).unwrap();
     let same = with(|input| {
-        input.vm_size = some("standard_nd96asr_V4");
-        input.gpu_instance_profile = some("mig1G");
-        input.mig_strategy = some("Single");
+        input.vm_size = Some("standard_nd96asr_V4".to_owned());
+        input.gpu_instance_profile = Some("mig1G".to_owned());
+        input.mig_strategy = Some("Single".to_owned());
         input.count = Some(3);
     });
     let nothing = NodePoolInput {
         count: Some(3),
-        vm_size: some(""),
+        vm_size: Some(String::new()),
         ..NodePoolInput::default()
     };
     for input in [same, nothing] {

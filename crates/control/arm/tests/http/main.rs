@@ -1,0 +1,12 @@
+//! The front as an HTTP client sees it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::similar_names,
+    reason = "a test may panic"
+)]
+
+mod agent_pool;
+mod api_version;
+mod common;
+mod resources;
+mod socket;
