@@ -103,7 +103,7 @@ impl Default for Discovery {
             )),
             oneshot: false,
             timestamp: true,
-            interval: Some(Duration::from_secs(60)),
+            interval: Some(Duration::from_mins(1)),
             machine_type_file: PathBuf::from(discovery::DMI_PRODUCT_NAME),
             sysfs: PathBuf::from("/sys"),
             fail_on_init_error: true,

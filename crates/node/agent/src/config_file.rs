@@ -200,14 +200,14 @@ impl Flags {
                 ));
             }
         }
-        if let Some(found) = &self.device_discovery_strategy {
-            if !["auto", "nvml"].contains(&found.value.as_str()) {
-                let reason = format!(
-                    "deviceDiscoveryStrategy `{}` is not supported; it is one of auto and nvml",
-                    found.value
-                );
-                return Err(refuse(found, reason));
-            }
+        if let Some(found) = &self.device_discovery_strategy
+            && !["auto", "nvml"].contains(&found.value.as_str())
+        {
+            let reason = format!(
+                "deviceDiscoveryStrategy `{}` is not supported; it is one of auto and nvml",
+                found.value
+            );
+            return Err(refuse(found, reason));
         }
         // These name places that only unsupported features look at, or hooks that are not used; NVIDIA's own charts
         // set them, so they are let pass unless they would change something.

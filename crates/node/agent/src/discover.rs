@@ -28,10 +28,10 @@ pub(crate) async fn run(
     };
     let timestamp = config.timestamp.then(now);
     if config.oneshot {
-        if let Driver::Failed(reason) = first {
-            if config.fail_on_init_error {
-                return Err(Error::Driver(reason));
-            }
+        if let Driver::Failed(reason) = first
+            && config.fail_on_init_error
+        {
+            return Err(Error::Driver(reason));
         }
         let labels = labels(&config, &inventory.borrow(), timestamp, &status);
         return write(&config.output, &labels);

@@ -17,7 +17,7 @@ use crate::owner::Pulse;
 use crate::{Status, metrics};
 
 /// How long the driver may hang before the agent counts as dead: changing the MIG mode of many GPUs takes a while.
-const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+const LONGEST_SILENCE: Duration = Duration::from_mins(5);
 
 #[derive(Clone)]
 struct Sources {

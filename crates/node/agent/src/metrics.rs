@@ -24,7 +24,7 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
     let agent = add("agent_ready", "1 when the node is what it was asked to be");
     set(
         &agent,
-        vec![("phase", status.phase.as_str().to_owned())],
+        &vec![("phase", status.phase.as_str().to_owned())],
         usize::from(status.ready),
     );
 
@@ -33,12 +33,12 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
     if let Some(inventory) = &status.inventory {
         set(
             &gpus,
-            vec![("state", "answering".to_owned())],
+            &vec![("state", "answering".to_owned())],
             inventory.gpus.len(),
         );
         set(
             &gpus,
-            vec![("state", "failed".to_owned())],
+            &vec![("state", "failed".to_owned())],
             inventory.failed.len(),
         );
         for entry in inventory.mig_devices() {
@@ -66,12 +66,12 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
                     ("health", health.to_owned()),
                 ]
             };
-            set(&devices, labels("healthy"), status.healthy());
-            set(&devices, labels("unhealthy"), status.unhealthy.len());
+            set(&devices, &labels("healthy"), status.healthy());
+            set(&devices, &labels("unhealthy"), status.unhealthy.len());
             let is = status.registration == device_plugin::Registration::Registered;
             set(
                 &registered,
-                vec![("resource", resource.to_string())],
+                &vec![("resource", resource.to_string())],
                 usize::from(is),
             );
         }
@@ -90,7 +90,7 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
     if let Some(partition) = &status.partition {
         set(
             &layout,
-            vec![("layout", partition.layout.clone())],
+            &vec![("layout", partition.layout.clone())],
             usize::from(partition.done),
         );
     }
@@ -100,9 +100,9 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-fn set(family: &Family<Labels, Gauge>, labels: Labels, value: usize) {
+fn set(family: &Family<Labels, Gauge>, labels: &Labels, value: usize) {
     family
-        .get_or_create(&labels)
+        .get_or_create(labels)
         .set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 

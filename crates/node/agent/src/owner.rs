@@ -155,10 +155,8 @@ impl Owner {
                 partitioning.attempt();
                 look = true;
             }
-            if look {
-                if let Err(error) = self.look(nvml, &mut events, partitioning.as_mut()) {
-                    return End::Driver(error);
-                }
+            if look && let Err(error) = self.look(nvml, &mut events, partitioning.as_mut()) {
+                return End::Driver(error);
             }
             look = match events.wait(self.patience(partitioning.as_ref()), &self.stop) {
                 Waited::Nothing => true,

@@ -9,7 +9,7 @@ use crate::holders::holders;
 use crate::{PartitionConfig, PartitionStatus};
 
 /// The first wait after a failed attempt, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// The attempts of one session with the driver. Once the layout is reached it is not enforced: who changes it later
 /// by hand may do so, and the status says that it differs.

@@ -301,10 +301,10 @@ impl Reporter {
 
 /// Waits for a change of a part's status; for ever, when the part does not run (any more).
 async fn changed<T>(part: Option<&mut watch::Receiver<T>>) {
-    if let Some(part) = part {
-        if part.changed().await.is_ok() {
-            return;
-        }
+    if let Some(part) = part
+        && part.changed().await.is_ok()
+    {
+        return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

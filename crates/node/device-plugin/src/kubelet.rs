@@ -39,24 +39,24 @@ pub(crate) fn watch_socket(
     folder: PathBuf,
     stop: CancellationToken,
 ) -> Result<watch::Receiver<Option<SocketId>>, notify::Error> {
-    let (changed, mut changes) = mpsc::channel(1);
+    let (notice, mut notices) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading and opening change nothing. One pending notice is as good as many.
         if event.map_or(true, |event| !matches!(event.kind, EventKind::Access(_))) {
-            let _ = changed.try_send(());
+            let _ = notice.try_send(());
         }
     })?;
     let mut folder = Folder {
         watcher,
-        folder,
+        path: folder,
         watched: None,
     };
-    let (socket, receiver) = watch::channel(folder.socket()?);
+    let (socket, sockets) = watch::channel(folder.socket()?);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                change = changes.recv() => if change.is_none() { return },
+                more = notices.recv() => if more.is_none() { return },
             }
             match folder.socket() {
                 Ok(now) => {
@@ -66,12 +66,12 @@ pub(crate) fn watch_socket(
             }
         }
     });
-    Ok(receiver)
+    Ok(sockets)
 }
 
 struct Folder {
     watcher: RecommendedWatcher,
-    folder: PathBuf,
+    path: PathBuf,
     /// What is watched now, and which folder that was: it may be deleted and made anew.
     watched: Option<(PathBuf, Option<SocketId>)>,
 }
@@ -80,10 +80,10 @@ impl Folder {
     /// Watches the right folder and then looks for the socket, so that no change in between is missed.
     fn socket(&mut self) -> Result<Option<SocketId>, notify::Error> {
         loop {
-            let nearest = nearest(&self.folder);
+            let nearest = nearest(&self.path);
             let wanted = (nearest.to_path_buf(), SocketId::of(nearest));
             if self.watched.as_ref() == Some(&wanted) {
-                return Ok(SocketId::of(&self.folder.join(KUBELET_SOCKET)));
+                return Ok(SocketId::of(&self.path.join(KUBELET_SOCKET)));
             }
             if let Some((old, _)) = self.watched.take() {
                 // Fails when the folder is gone, and its watch with it.

@@ -75,10 +75,10 @@ pub async fn run(
         inventory.borrow_and_update().clone(),
         health.borrow_and_update().clone(),
     );
-    if let Err(error) = manager.update(&first.0, &first.1) {
-        if manager.config.fail_on_init_error {
-            return Err(error.into());
-        }
+    if let Err(error) = manager.update(&first.0, &first.1)
+        && manager.config.fail_on_init_error
+    {
+        return Err(error.into());
     }
     loop {
         tokio::select! {
@@ -196,10 +196,11 @@ impl Manager {
                     .count(&table.borrow());
             }
             let changed = now != *status;
-            if changed && now.error != status.error {
-                if let Some(error) = &now.error {
-                    tracing::error!(%error, "cannot advertise this node's devices");
-                }
+            if changed
+                && now.error != status.error
+                && let Some(error) = &now.error
+            {
+                tracing::error!(%error, "cannot advertise this node's devices");
             }
             for warning in now
                 .warnings
@@ -215,12 +216,12 @@ impl Manager {
 
     fn registered(&self, resource: &Resource, registration: Registration) {
         self.status.send_if_modified(|status| {
-            let Some(entry) = status.resources.get_mut(resource) else { return false };
+            let Some(entry) = status.resources.get_mut(resource) else {
+                return false;
+            };
             let changed = entry.registration != registration;
-            if changed {
-                if let Registration::Failed(reason) = &registration {
-                    tracing::warn!(%resource, %reason, "not registered with the kubelet, trying again");
-                }
+            if changed && let Registration::Failed(reason) = &registration {
+                tracing::warn!(%resource, %reason, "not registered with the kubelet, trying again");
             }
             entry.registration = registration;
             changed

@@ -20,7 +20,7 @@ impl Default for Recovery {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(30),
-            longest: Duration::from_secs(30 * 60),
+            longest: Duration::from_mins(30),
         }
     }
 }
@@ -74,29 +74,25 @@ impl Monitor {
                 xid,
                 gpu_instance,
                 compute_instance,
-            } => {
-                if self.checks.counts(*xid) {
-                    let at = Location {
-                        gpu: gpu.clone(),
-                        gpu_instance: *gpu_instance,
-                        compute_instance: *compute_instance,
-                    };
-                    self.fail(at, Fault::Xid(*xid), now);
-                }
+            } if self.checks.counts(*xid) => {
+                let at = Location {
+                    gpu: gpu.clone(),
+                    gpu_instance: *gpu_instance,
+                    compute_instance: *compute_instance,
+                };
+                self.fail(at, Fault::Xid(*xid), now);
             }
             Event::EccDouble {
                 gpu,
                 gpu_instance,
                 compute_instance,
-            } => {
-                if self.checks.counts_memory_errors() {
-                    let at = Location {
-                        gpu: gpu.clone(),
-                        gpu_instance: *gpu_instance,
-                        compute_instance: *compute_instance,
-                    };
-                    self.fail(at, Fault::UncorrectableMemoryError, now);
-                }
+            } if self.checks.counts_memory_errors() => {
+                let at = Location {
+                    gpu: gpu.clone(),
+                    gpu_instance: *gpu_instance,
+                    compute_instance: *compute_instance,
+                };
+                self.fail(at, Fault::UncorrectableMemoryError, now);
             }
             // A corrected error has harmed nobody; the others are no faults.
             _ => {}

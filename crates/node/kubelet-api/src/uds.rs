@@ -77,6 +77,7 @@ pub fn listen(path: &Path) -> Result<Incoming, Error> {
 }
 
 /// Removes a socket on which nobody listens any more; `false` when there is none such.
+#[must_use]
 pub fn remove_abandoned(path: &Path) -> bool {
     is_abandoned(path) && fs::remove_file(path).is_ok()
 }
