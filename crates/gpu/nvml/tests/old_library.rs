@@ -1,4 +1,5 @@
 //! Libraries that lack functions: built here from a few lines of C, where there is a C compiler.
+#![allow(clippy::unwrap_used, clippy::panic)] // clippy knows the tests, not their helpers
 
 use std::path::Path;
 use std::process::Command;
