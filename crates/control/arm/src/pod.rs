@@ -129,9 +129,18 @@ pub(crate) async fn exec_environment<B: Backend>(
 ) -> Result<Json<PodExecEnvironment>, ArmError> {
     managed_cluster::find(&*app.backend, &cluster).await?;
     let container = which.container.as_deref();
-    Ok(Json(
-        app.backend
-            .exec_environment(&cluster, &name, container)
-            .await?,
-    ))
+    let environment = app
+        .backend
+        .exec_environment(&cluster, &name, container)
+        .await?;
+    Ok(Json(PodExecEnvironment {
+        id: format!("{cluster}/providers/Migpool.Local/pods/{name}/execEnvironment"),
+        name: name.to_string(),
+        kind: format!("{TYPE}/execEnvironment"),
+        location: None,
+        tags: None,
+        e_tag: None,
+        properties: environment,
+        extra: Map::new(),
+    }))
 }

@@ -70,7 +70,7 @@ pub type Node = Resource<ObservedNode>;
 /// A pod of a cluster, migpool's own type.
 pub type PodResource = Resource<Pod>;
 /// What a program needs to run as if inside a pod's container.
-pub type PodExecEnvironment = ExecEnvironment;
+pub type PodExecEnvironment = Resource<ExecEnvironment>;
 
 /// What is particular to a resource group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -306,7 +306,10 @@ async fn pods_are_run_shown_read_and_ended() {
     );
     let uri = format!("{pod}/execEnvironment?api-version={VERSION}");
     let environment = api.send(Method::POST, &uri, &[], Body::empty()).await;
-    assert_eq!(environment.json["environment"]["HOSTNAME"], "nvidia-single");
+    assert_eq!(
+        environment.json["properties"]["environment"]["HOSTNAME"],
+        "nvidia-single"
+    );
     assert_eq!(api.delete(&pod, VERSION).await.status, StatusCode::OK);
     assert_eq!(
         api.delete(&pod, VERSION).await.status,
