@@ -146,12 +146,31 @@ impl DeviceView {
 
 #[derive(Debug)]
 enum Message {
-    Registered { resource: String, endpoint: Endpoint },
-    Listed { resource: String, generation: u64, devices: Vec<Device> },
-    StreamEnded { resource: String, generation: u64 },
-    GraceOver { resource: String, generation: u64 },
-    Hold { assignments: Vec<Assignment>, answer: oneshot::Sender<Result<(), LedgerError>> },
-    Release { pod_uid: String, answer: oneshot::Sender<()> },
+    Registered {
+        resource: String,
+        endpoint: Endpoint,
+    },
+    Listed {
+        resource: String,
+        generation: u64,
+        devices: Vec<Device>,
+    },
+    StreamEnded {
+        resource: String,
+        generation: u64,
+    },
+    GraceOver {
+        resource: String,
+        generation: u64,
+    },
+    Hold {
+        assignments: Vec<Assignment>,
+        answer: oneshot::Sender<Result<(), LedgerError>>,
+    },
+    Release {
+        pod_uid: String,
+        answer: oneshot::Sender<()>,
+    },
 }
 
 /// The kubelet's side of v1beta1 for one node. It ends when its last clone is dropped.
@@ -181,7 +200,11 @@ impl DeviceManager {
     /// # Errors
     /// When the folder or a socket cannot be made, or the assignments contradict themselves.
     pub fn start_with(config: DeviceManagerConfig) -> Result<Self, DeviceManagerError> {
-        let DeviceManagerConfig { dir, pod_resources_socket, assignments } = config;
+        let DeviceManagerConfig {
+            dir,
+            pod_resources_socket,
+            assignments,
+        } = config;
         let ledger = DeviceLedger::restore(&assignments)?;
         remove_sockets(&dir).map_err(|source| DeviceManagerError::Folder {
             dir: dir.clone(),
@@ -189,7 +212,10 @@ impl DeviceManager {
         })?;
         let cancel = CancellationToken::new();
         let (messages, inbox) = mpsc::unbounded_channel();
-        let first = DeviceView { ledger, endpoints: BTreeMap::new() };
+        let first = DeviceView {
+            ledger,
+            endpoints: BTreeMap::new(),
+        };
         let (publish, view) = watch::channel(Arc::new(first));
         if let Some(socket) = pod_resources_socket {
             pod_resources::serve(&socket, view.clone(), cancel.clone())?;
@@ -202,7 +228,11 @@ impl DeviceManager {
             cancel.clone(),
         )?;
         tokio::spawn(own(inbox, messages.downgrade(), publish, cancel.clone()));
-        Ok(Self { messages, view, _end: Arc::new(cancel.drop_guard()) })
+        Ok(Self {
+            messages,
+            view,
+            _end: Arc::new(cancel.drop_guard()),
+        })
     }
 
     /// The devices and their holders, as they change.
@@ -222,8 +252,13 @@ impl DeviceManager {
         loop {
             let assignments = self.choose(wishes).await?;
             let (answer, answered) = oneshot::channel();
-            let hold = Message::Hold { assignments: assignments.clone(), answer };
-            self.messages.send(hold).map_err(|_| AdmissionError::Ended)?;
+            let hold = Message::Hold {
+                assignments: assignments.clone(),
+                answer,
+            };
+            self.messages
+                .send(hold)
+                .map_err(|_| AdmissionError::Ended)?;
             match answered.await.map_err(|_| AdmissionError::Ended)? {
                 Ok(()) => return Ok(assignments),
                 Err(error) if tries == 0 => return Err(error.into()),
@@ -241,8 +276,11 @@ impl DeviceManager {
                 let mut candidates = view.ledger.candidates(resource);
                 candidates.retain(|device| !chosen.contains(device));
                 let free = candidates.len() as u64;
-                let insufficient =
-                    || AdmissionError::Insufficient { resource: resource.clone(), wanted: *wanted, free };
+                let insufficient = || AdmissionError::Insufficient {
+                    resource: resource.clone(),
+                    wanted: *wanted,
+                    free,
+                };
                 let count = usize::try_from(*wanted).map_err(|_| insufficient())?;
                 if count > candidates.len() {
                     return Err(insufficient());
@@ -257,7 +295,11 @@ impl DeviceManager {
                 }
                 // A preference is one: what is no candidate is left out, what is missing filled up.
                 let mut picked: BTreeSet<String> = BTreeSet::new();
-                for device in devices.into_iter().filter(|d| candidates.contains(d)).chain(candidates.clone()) {
+                for device in devices
+                    .into_iter()
+                    .filter(|d| candidates.contains(d))
+                    .chain(candidates.clone())
+                {
                     if picked.len() < count {
                         picked.insert(device);
                     }
@@ -284,14 +326,18 @@ impl DeviceManager {
     ) -> Result<ContainerAllocateResponse, AdmissionError> {
         let resource = &assignment.resource;
         let endpoint = self.view.borrow().endpoints.get(resource).cloned();
-        let mut endpoint = endpoint.ok_or_else(|| AdmissionError::NoPlugin { resource: resource.clone() })?;
+        let mut endpoint = endpoint.ok_or_else(|| AdmissionError::NoPlugin {
+            resource: resource.clone(),
+        })?;
         let request = AllocateRequest {
             container_requests: vec![ContainerAllocateRequest {
                 devices_ids: assignment.devices.clone(),
             }],
         };
         let call = endpoint.client.allocate(request);
-        let mut response = answer(resource, "Allocate", call).await?.container_responses;
+        let mut response = answer(resource, "Allocate", call)
+            .await?
+            .container_responses;
         let response = match (response.pop(), response.is_empty()) {
             (Some(response), true) => response,
             _ => {
@@ -304,7 +350,9 @@ impl DeviceManager {
             }
         };
         if endpoint.pre_start {
-            let request = PreStartContainerRequest { devices_ids: assignment.devices.clone() };
+            let request = PreStartContainerRequest {
+                devices_ids: assignment.devices.clone(),
+            };
             let call = endpoint.client.pre_start_container(request);
             answer(resource, "PreStartContainer", call).await?;
         }
@@ -314,7 +362,10 @@ impl DeviceManager {
     /// Takes back whatever a pod holds. Call it once the pod's processes are gone and the store knows.
     pub async fn release(&self, pod_uid: &str) {
         let (answer, answered) = oneshot::channel();
-        let release = Message::Release { pod_uid: pod_uid.to_owned(), answer };
+        let release = Message::Release {
+            pod_uid: pod_uid.to_owned(),
+            answer,
+        };
         if self.messages.send(release).is_ok() {
             // An ended manager holds nothing.
             let _ = answered.await;
@@ -338,7 +389,12 @@ async fn preferred(
     let mut client = endpoint.client.clone();
     let call = client.get_preferred_allocation(request);
     let response = answer(resource, "GetPreferredAllocation", call).await?;
-    Ok(response.container_responses.into_iter().next().map(|r| r.device_ids).unwrap_or_default())
+    Ok(response
+        .container_responses
+        .into_iter()
+        .next()
+        .map(|r| r.device_ids)
+        .unwrap_or_default())
 }
 
 async fn answer<T>(
@@ -357,9 +413,15 @@ async fn answer<T>(
         Ok(Err(status)) => {
             let gone = matches!(status.code(), Code::Unavailable | Code::Cancelled)
                 || std::error::Error::source(&status).is_some();
-            Err(failed(format!("{:?}: {}", status.code(), status.message()), gone))
+            Err(failed(
+                format!("{:?}: {}", status.code(), status.message()),
+                gone,
+            ))
         }
-        Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()), false)),
+        Err(_) => Err(failed(
+            format!("no answer within {} s", PATIENCE.as_secs()),
+            false,
+        )),
     }
 }
 
@@ -393,22 +455,40 @@ async fn own(
             },
         };
         let current = |view: &DeviceView, resource: &str, generation: u64| {
-            view.endpoints.get(resource).is_none_or(|e| e.generation == generation)
+            view.endpoints
+                .get(resource)
+                .is_none_or(|e| e.generation == generation)
         };
-        let mut answers: (Option<oneshot::Sender<Result<(), LedgerError>>>, Option<_>) = (None, None);
+        let mut answers: (Option<oneshot::Sender<Result<(), LedgerError>>>, Option<_>) =
+            (None, None);
         let mut held = Ok(());
         match message {
             Message::Registered { resource, endpoint } => {
                 tracing::info!(resource, "device plugin registered");
                 view.endpoints.insert(resource, endpoint);
             }
-            Message::Listed { resource, generation, devices } => {
-                if view.endpoints.get(&resource).is_some_and(|e| e.generation == generation) {
+            Message::Listed {
+                resource,
+                generation,
+                devices,
+            } => {
+                if view
+                    .endpoints
+                    .get(&resource)
+                    .is_some_and(|e| e.generation == generation)
+                {
                     view.ledger.advertise(&resource, devices);
                 }
             }
-            Message::StreamEnded { resource, generation } => {
-                if view.endpoints.get(&resource).is_some_and(|e| e.generation == generation) {
+            Message::StreamEnded {
+                resource,
+                generation,
+            } => {
+                if view
+                    .endpoints
+                    .get(&resource)
+                    .is_some_and(|e| e.generation == generation)
+                {
                     tracing::warn!(resource, "device plugin is gone");
                     view.endpoints.remove(&resource);
                     view.ledger.stream_ended(&resource);
@@ -416,18 +496,27 @@ async fn own(
                     tokio::spawn(async move {
                         tokio::time::sleep(GRACE).await;
                         if let Some(messages) = messages.upgrade() {
-                            let _ = messages.send(Message::GraceOver { resource, generation });
+                            let _ = messages.send(Message::GraceOver {
+                                resource,
+                                generation,
+                            });
                         }
                     });
                 }
             }
-            Message::GraceOver { resource, generation } => {
+            Message::GraceOver {
+                resource,
+                generation,
+            } => {
                 // A plugin that has come back since is of a later generation.
                 if current(&view, &resource, generation) && !view.serves(&resource) {
                     view.ledger.grace_over(&resource);
                 }
             }
-            Message::Hold { assignments, answer } => {
+            Message::Hold {
+                assignments,
+                answer,
+            } => {
                 held = view.ledger.hold(&assignments);
                 answers.0 = Some(answer);
             }

@@ -15,6 +15,8 @@
 //! slice is never given twice.
 #![forbid(unsafe_code)]
 
+pub mod backend;
+mod engine;
 pub mod kubelet;
 pub mod node;
 pub mod pod;
@@ -24,4 +26,4 @@ pub mod store;
 pub mod up;
 
 pub use pod::shim;
-pub use up::{UpConfig, UpError, up};
+pub use up::{Running, UpConfig, UpError, up};

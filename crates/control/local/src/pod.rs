@@ -2,5 +2,6 @@
 
 pub mod container;
 pub mod manifest;
+pub mod runner;
 pub mod scheduler;
 pub mod shim;

@@ -69,9 +69,10 @@ impl ProcessId {
         if Self::of(self.pid)?.as_ref() != Some(self) {
             return Ok(None);
         }
-        Ok(Some(ProcessHandle {
-            pidfd: AsyncFd::try_with_interest(pidfd, Interest::READABLE)?,
-        }))
+        // Deprecated for descriptors that could be closed while they are registered; this one is owned.
+        #[allow(deprecated)]
+        let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+        Ok(Some(ProcessHandle { pidfd }))
     }
 }
 
@@ -168,7 +169,12 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         // Fields 5 to 21 lie between the parent (4) and the start time (22).
         let start_time = fields.nth(17)?.parse().ok()?;
-        Some(Self { pid, state, parent, start_time })
+        Some(Self {
+            pid,
+            state,
+            parent,
+            start_time,
+        })
     }
 
     fn is_alive(&self) -> bool {
@@ -233,7 +239,10 @@ pub fn with_environment(name: &str, value: &str) -> io::Result<Vec<ProcessId>> {
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
             continue;
         };
-        if environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()) {
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == wanted.as_bytes())
+        {
             found.push(process);
         }
     }
@@ -241,7 +250,9 @@ pub fn with_environment(name: &str, value: &str) -> io::Result<Vec<ProcessId>> {
 }
 
 fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -253,19 +264,35 @@ mod tests {
     fn a_program_name_with_parentheses_and_spaces_does_not_confuse_the_fields() {
         let line = "42 (a ) b) (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 10";
         let stat = Stat::parse(line).expect("parses");
-        assert_eq!(stat, Stat { pid: 42, state: 'S', parent: 7, start_time: 987_654 });
+        assert_eq!(
+            stat,
+            Stat {
+                pid: 42,
+                state: 'S',
+                parent: 7,
+                start_time: 987_654
+            }
+        );
     }
 
     #[test]
     fn a_process_is_itself_after_a_round_trip_through_text() {
         let process = ProcessId::current().expect("this process");
-        assert_eq!(process.to_string().parse::<ProcessId>().expect("parses"), process);
+        assert_eq!(
+            process.to_string().parse::<ProcessId>().expect("parses"),
+            process
+        );
         assert!("12 oops".parse::<ProcessId>().is_err());
     }
 
     #[test]
     fn descendants_skip_zombies_but_not_their_children() {
-        let stat = |pid, parent, state| Stat { pid, state, parent, start_time: 1 };
+        let stat = |pid, parent, state| Stat {
+            pid,
+            state,
+            parent,
+            start_time: 1,
+        };
         let table = [
             stat(10, 1, 'S'),
             stat(11, 10, 'Z'),

@@ -30,13 +30,20 @@ impl StateFolder {
     pub fn open(path: &Path) -> Result<Self, StateFolderError> {
         let unusable = |source| StateFolderError::unusable(path, source);
         let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(unusable)?;
         let path = path.canonicalize().map_err(unusable)?;
         let unusable = |source| StateFolderError::unusable(&path, source);
         let socket = path.join("api.sock").as_os_str().as_bytes().len();
         if socket > LONGEST_SOCKET {
             let longest = LONGEST_SOCKET - "/api.sock".len();
-            return Err(StateFolderError::TooLong { folder: path, longest });
+            return Err(StateFolderError::TooLong {
+                folder: path,
+                longest,
+            });
         }
         // Somebody's other folder is found out before anything is put into it.
         let version = read_version(&path)?;
@@ -46,7 +53,10 @@ impl StateFolder {
         let lock = take_lock(&path)?;
         match version {
             Some(found) if found > VERSION => {
-                return Err(StateFolderError::Newer { folder: path, found });
+                return Err(StateFolderError::Newer {
+                    folder: path,
+                    found,
+                });
             }
             Some(_) => {}
             None => write_version(&path).map_err(unusable)?,
@@ -110,7 +120,9 @@ fn read_version(path: &Path) -> Result<Option<u32>, StateFolderError> {
     match fs::read_to_string(path.join("version")) {
         Ok(text) => match text.trim().parse() {
             Ok(version) => Ok(Some(version)),
-            Err(_) => Err(StateFolderError::NotOurs { folder: path.to_owned() }),
+            Err(_) => Err(StateFolderError::NotOurs {
+                folder: path.to_owned(),
+            }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StateFolderError::unusable(path, error)),
@@ -141,8 +153,15 @@ fn take_lock(path: &Path) -> Result<File, StateFolderError> {
             let mut pid = String::new();
             let read = lock.read_to_string(&mut pid);
             let known = read.is_ok() && !pid.trim().is_empty();
-            let pid = if known { pid.trim().to_owned() } else { "unknown".to_owned() };
-            return Err(StateFolderError::InUse { folder: path.to_owned(), pid });
+            let pid = if known {
+                pid.trim().to_owned()
+            } else {
+                "unknown".to_owned()
+            };
+            return Err(StateFolderError::InUse {
+                folder: path.to_owned(),
+                pid,
+            });
         }
         Err(errno) => return Err(unusable(errno.into())),
     }
@@ -223,10 +242,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("deep").join("state");
         let folder = StateFolder::open(&path).expect("opens");
-        let mode = fs::metadata(folder.path()).expect("made").permissions().mode();
+        let mode = fs::metadata(folder.path())
+            .expect("made")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
         let second = StateFolder::open(&path).expect_err("in use").to_string();
-        assert!(second.contains(&format!("pid {}", std::process::id())), "{second}");
+        assert!(
+            second.contains(&format!("pid {}", std::process::id())),
+            "{second}"
+        );
         drop(folder);
         StateFolder::open(&path).expect("free again");
     }
@@ -241,7 +266,9 @@ mod tests {
 
         let dir = tempfile::tempdir().expect("tempdir");
         fs::write(dir.path().join("version"), "2\n").expect("write");
-        let error = StateFolder::open(dir.path()).expect_err("newer").to_string();
+        let error = StateFolder::open(dir.path())
+            .expect_err("newer")
+            .to_string();
         assert!(error.contains("version 2"), "{error}");
         assert!(!dir.path().join("nodes").exists());
     }

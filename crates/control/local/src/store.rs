@@ -81,11 +81,14 @@ impl Database {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
             )
             .map_err(|error| describe(&error))?;
-        let migrations = Migrations::new(vec![M::up(include_str!("store/migrations/01-initial.sql"))]);
-        migrations.to_latest(&mut connection).map_err(|error| DatabaseError::Sqlite {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let migrations =
+            Migrations::new(vec![M::up(include_str!("store/migrations/01-initial.sql"))]);
+        migrations
+            .to_latest(&mut connection)
+            .map_err(|error| DatabaseError::Sqlite {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         thread::Builder::new()
             .name("database".to_owned())
@@ -98,7 +101,11 @@ impl Database {
                 path: path.to_owned(),
                 reason: format!("cannot start its thread: {error}"),
             })?;
-        Ok(Self { jobs, path: path.to_owned(), changes: watch::Sender::new(0) })
+        Ok(Self {
+            jobs,
+            path: path.to_owned(),
+            changes: watch::Sender::new(0),
+        })
     }
 
     /// Runs `work` in one transaction: all of it happens, or none.
@@ -154,8 +161,13 @@ fn in_transaction<T, E>(
 
 fn describe(path: &Path, error: &rusqlite::Error) -> DatabaseError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => DatabaseError::DiskFull { path: path.to_owned() },
-        _ => DatabaseError::Sqlite { path: path.to_owned(), reason: error.to_string() },
+        Some(ErrorCode::DiskFull) => DatabaseError::DiskFull {
+            path: path.to_owned(),
+        },
+        _ => DatabaseError::Sqlite {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
     }
 }
 

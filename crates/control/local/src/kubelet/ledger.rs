@@ -96,7 +96,10 @@ impl DeviceLedger {
     /// The plugin of `resource` has sent its whole list; the last one is forgotten. What is held
     /// stays held, also when it is not in the list any more.
     pub fn advertise(&mut self, resource: &str, devices: Vec<Device>) {
-        let devices = devices.into_iter().map(|device| (device.id.clone(), device)).collect();
+        let devices = devices
+            .into_iter()
+            .map(|device| (device.id.clone(), device))
+            .collect();
         self.advertised.insert(resource.to_owned(), devices);
     }
 
@@ -135,14 +138,23 @@ impl DeviceLedger {
     /// The devices of a resource that could be given now, in order of id.
     #[must_use]
     pub fn candidates(&self, resource: &str) -> Vec<String> {
-        let devices = self.advertised.get(resource).into_iter().flat_map(BTreeMap::values);
-        devices.filter(|device| self.can_be_given(device)).map(|device| device.id.clone()).collect()
+        let devices = self
+            .advertised
+            .get(resource)
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        devices
+            .filter(|device| self.can_be_given(device))
+            .map(|device| device.id.clone())
+            .collect()
     }
 
     /// Every device of every resource.
     pub fn devices(&self) -> impl Iterator<Item = (&str, &Device)> {
         self.advertised.iter().flat_map(|(resource, devices)| {
-            devices.values().map(move |device| (resource.as_str(), device))
+            devices
+                .values()
+                .map(move |device| (resource.as_str(), device))
         })
     }
 
@@ -163,7 +175,9 @@ impl DeviceLedger {
             let advertised = self.advertised.get(&assignment.resource);
             for device in &assignment.devices {
                 if !seen.insert(device) {
-                    return Err(LedgerError::Twice { device: device.clone() });
+                    return Err(LedgerError::Twice {
+                        device: device.clone(),
+                    });
                 }
                 let known = advertised.and_then(|devices| devices.get(device));
                 if !known.is_some_and(|device| device.healthy) {
@@ -190,7 +204,10 @@ impl DeviceLedger {
     pub fn assignments(&self) -> Vec<Assignment> {
         let mut by_holder: BTreeMap<(&Holder, &str), Vec<String>> = BTreeMap::new();
         for (device, (holder, resource)) in &self.held {
-            by_holder.entry((holder, resource)).or_default().push(device.clone());
+            by_holder
+                .entry((holder, resource))
+                .or_default()
+                .push(device.clone());
         }
         by_holder
             .into_iter()
@@ -210,13 +227,19 @@ impl DeviceLedger {
         let count = |devices: &BTreeMap<String, Device>| {
             devices.values().filter(|device| counts(device)).count() as u64
         };
-        self.advertised.iter().map(|(name, devices)| (name.clone(), count(devices))).collect()
+        self.advertised
+            .iter()
+            .map(|(name, devices)| (name.clone(), count(devices)))
+            .collect()
     }
 
     fn check_free(&self, devices: &[String]) -> Result<(), LedgerError> {
         for device in devices {
             if let Some(holder) = self.holder(device) {
-                return Err(LedgerError::Held { device: device.clone(), holder: holder.clone() });
+                return Err(LedgerError::Held {
+                    device: device.clone(),
+                    holder: holder.clone(),
+                });
             }
         }
         Ok(())
@@ -246,7 +269,11 @@ mod tests {
 
     fn devices(ids: impl IntoIterator<Item = usize>, healthy: bool) -> Vec<Device> {
         ids.into_iter()
-            .map(|id| Device { id: format!("MIG-{id}"), healthy, numa_nodes: vec![] })
+            .map(|id| Device {
+                id: format!("MIG-{id}"),
+                healthy,
+                numa_nodes: vec![],
+            })
             .collect()
     }
 
@@ -262,7 +289,9 @@ mod tests {
     fn a_slice_renamed_by_another_strategy_is_still_held() {
         let mut ledger = DeviceLedger::default();
         ledger.advertise("nvidia.com/gpu", devices(0..1, true));
-        ledger.hold(&[assignment(1, "nvidia.com/gpu", &[0])]).expect("free");
+        ledger
+            .hold(&[assignment(1, "nvidia.com/gpu", &[0])])
+            .expect("free");
         ledger.advertise("nvidia.com/gpu", vec![]);
         ledger.advertise("nvidia.com/mig-1g.5gb", devices(0..1, true));
         assert!(ledger.candidates("nvidia.com/mig-1g.5gb").is_empty());
@@ -277,7 +306,11 @@ mod tests {
         ledger.stream_ended("nvidia.com/gpu");
         assert_eq!(ledger.capacity()["nvidia.com/gpu"], 8);
         assert_eq!(ledger.allocatable()["nvidia.com/gpu"], 0);
-        assert!(ledger.hold(&[assignment(1, "nvidia.com/gpu", &[0])]).is_err());
+        assert!(
+            ledger
+                .hold(&[assignment(1, "nvidia.com/gpu", &[0])])
+                .is_err()
+        );
         ledger.grace_over("nvidia.com/gpu");
         assert_eq!(ledger.capacity()["nvidia.com/gpu"], 0);
     }
@@ -288,17 +321,29 @@ mod tests {
         ledger.advertise("nvidia.com/gpu", devices(0..2, true));
         let before = ledger.clone();
         let good = assignment(1, "nvidia.com/gpu", &[0]);
-        assert!(ledger.hold(&[good.clone(), assignment(1, "nvidia.com/gpu", &[7])]).is_err());
+        assert!(
+            ledger
+                .hold(&[good.clone(), assignment(1, "nvidia.com/gpu", &[7])])
+                .is_err()
+        );
         assert!(ledger.hold(&[good.clone(), good]).is_err());
         assert_eq!(ledger, before);
     }
 
     #[derive(Debug, Clone)]
     enum Step {
-        Advertise { resource: usize, ids: BTreeSet<usize>, healthy: bool },
+        Advertise {
+            resource: usize,
+            ids: BTreeSet<usize>,
+            healthy: bool,
+        },
         StreamEnded(usize),
         GraceOver(usize),
-        Hold { pod: usize, resource: usize, ids: Vec<usize> },
+        Hold {
+            pod: usize,
+            resource: usize,
+            ids: Vec<usize>,
+        },
         Release(usize),
         /// The process was killed: all that is left is what had been written down.
         Restart,
@@ -307,11 +352,23 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let resource = 0..2_usize;
         prop_oneof![
-            (resource.clone(), prop::collection::btree_set(0..8_usize, 0..8), any::<bool>())
-                .prop_map(|(resource, ids, healthy)| Step::Advertise { resource, ids, healthy }),
+            (
+                resource.clone(),
+                prop::collection::btree_set(0..8_usize, 0..8),
+                any::<bool>()
+            )
+                .prop_map(|(resource, ids, healthy)| Step::Advertise {
+                    resource,
+                    ids,
+                    healthy
+                }),
             resource.clone().prop_map(Step::StreamEnded),
             resource.clone().prop_map(Step::GraceOver),
-            (0..5_usize, resource, prop::collection::vec(0..8_usize, 1..4))
+            (
+                0..5_usize,
+                resource,
+                prop::collection::vec(0..8_usize, 1..4)
+            )
                 .prop_map(|(pod, resource, ids)| Step::Hold { pod, resource, ids }),
             (0..5_usize).prop_map(Step::Release),
             Just(Step::Restart),

@@ -59,8 +59,9 @@ impl PodResourcesLister for Lister {
         let view = self.view.borrow().clone();
         let ledger = view.ledger();
         let healthy = ledger.devices().filter(|(_, device)| device.healthy);
-        let ids: Vec<(&str, &str)> =
-            healthy.map(|(resource, device)| (resource, device.id.as_str())).collect();
+        let ids: Vec<(&str, &str)> = healthy
+            .map(|(resource, device)| (resource, device.id.as_str()))
+            .collect();
         Ok(Response::new(AllocatableResourcesResponse {
             devices: grouped(ledger, &ids),
             ..AllocatableResourcesResponse::default()
@@ -71,14 +72,21 @@ impl PodResourcesLister for Lister {
         &self,
         request: Request<GetPodResourcesRequest>,
     ) -> Result<Response<GetPodResourcesResponse>, Status> {
-        let GetPodResourcesRequest { pod_name, pod_namespace } = request.into_inner();
+        let GetPodResourcesRequest {
+            pod_name,
+            pod_namespace,
+        } = request.into_inner();
         let found = pods(self.view.borrow().ledger())
             .into_iter()
             .find(|pod| pod.name == pod_name && pod.namespace == pod_namespace);
         let pod_resources = found.ok_or_else(|| {
-            Status::not_found(format!("pod {pod_namespace}/{pod_name} holds no device here"))
+            Status::not_found(format!(
+                "pod {pod_namespace}/{pod_name} holds no device here"
+            ))
         })?;
-        Ok(Response::new(GetPodResourcesResponse { pod_resources: Some(pod_resources) }))
+        Ok(Response::new(GetPodResourcesResponse {
+            pod_resources: Some(pod_resources),
+        }))
     }
 }
 
@@ -98,7 +106,11 @@ fn pods(ledger: &DeviceLedger) -> Vec<PodResources> {
             .map(|device| (assignment.resource.as_str(), device.as_str()))
             .collect();
         let devices = grouped(ledger, &ids);
-        match pod.containers.iter_mut().find(|container| container.name == holder.container) {
+        match pod
+            .containers
+            .iter_mut()
+            .find(|container| container.name == holder.container)
+        {
             Some(container) => container.devices.extend(devices),
             None => pod.containers.push(ContainerResources {
                 name: holder.container.clone(),
@@ -119,7 +131,10 @@ fn grouped(ledger: &DeviceLedger, ids: &[(&str, &str)]) -> Vec<ContainerDevices>
     let mut groups: BTreeMap<(&str, &[i64]), Vec<String>> = BTreeMap::new();
     for (resource, id) in ids {
         let nodes = near.get(id).copied().unwrap_or_default();
-        groups.entry((resource, nodes)).or_default().push((*id).to_owned());
+        groups
+            .entry((resource, nodes))
+            .or_default()
+            .push((*id).to_owned());
     }
     let entry = |((resource, nodes), device_ids): ((&str, &[i64]), Vec<String>)| ContainerDevices {
         resource_name: resource.to_owned(),

@@ -57,20 +57,27 @@ impl Registration for Registrar {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
         let request = request.into_inner();
         check(&request)?;
-        let RegisterRequest { endpoint, resource_name: resource, .. } = request;
+        let RegisterRequest {
+            endpoint,
+            resource_name: resource,
+            ..
+        } = request;
         // Dialled while the plugin still waits: one that does not serve is never taken in.
         let reach = async {
             let channel = uds::connect(&self.dir.join(&endpoint))
                 .await
                 .map_err(|error| Status::unavailable(error.to_string()))?;
             let mut client = DevicePluginClient::new(channel);
-            let options = client.get_device_plugin_options(Empty {}).await?.into_inner();
+            let options = client
+                .get_device_plugin_options(Empty {})
+                .await?
+                .into_inner();
             let list = client.list_and_watch(Empty {}).await?.into_inner();
             Ok::<_, Status>((client, options, list))
         };
-        let (client, options, list) = tokio::time::timeout(DIAL, reach)
-            .await
-            .map_err(|_| Status::deadline_exceeded(format!("{endpoint} did not answer in time")))??;
+        let (client, options, list) = tokio::time::timeout(DIAL, reach).await.map_err(|_| {
+            Status::deadline_exceeded(format!("{endpoint} did not answer in time"))
+        })??;
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let registered = Message::Registered {
             resource: resource.clone(),
@@ -83,7 +90,13 @@ impl Registration for Registrar {
         };
         let messages = self.messages.upgrade().ok_or_else(ended)?;
         messages.send(registered).map_err(|_| ended())?;
-        tokio::spawn(follow(list, resource, generation, self.messages.clone(), self.cancel.clone()));
+        tokio::spawn(follow(
+            list,
+            resource,
+            generation,
+            self.messages.clone(),
+            self.cancel.clone(),
+        ));
         Ok(Response::new(Empty {}))
     }
 }
@@ -100,7 +113,10 @@ fn check(request: &RegisterRequest) -> Result<(), Status> {
         )));
     }
     let name = &request.resource_name;
-    if !name.split_once('/').is_some_and(|(domain, name)| !domain.is_empty() && !name.is_empty()) {
+    if !name
+        .split_once('/')
+        .is_some_and(|(domain, name)| !domain.is_empty() && !name.is_empty())
+    {
         return Err(Status::invalid_argument(format!(
             "resource name {name:?} has no domain: use one such as nvidia.com/gpu"
         )));
@@ -129,12 +145,21 @@ async fn follow(
         let message = match next {
             Ok(Some(response)) => {
                 let devices = devices(&resource, response);
-                Message::Listed { resource: resource.clone(), generation, devices }
+                Message::Listed {
+                    resource: resource.clone(),
+                    generation,
+                    devices,
+                }
             }
-            Ok(None) | Err(_) => Message::StreamEnded { resource: resource.clone(), generation },
+            Ok(None) | Err(_) => Message::StreamEnded {
+                resource: resource.clone(),
+                generation,
+            },
         };
         let last = matches!(message, Message::StreamEnded { .. });
-        let Some(messages) = messages.upgrade() else { return };
+        let Some(messages) = messages.upgrade() else {
+            return;
+        };
         if messages.send(message).is_err() || last {
             return;
         }
@@ -145,10 +170,17 @@ fn devices(resource: &str, response: ListAndWatchResponse) -> Vec<Device> {
     let mut devices = Vec::new();
     for device in response.devices {
         if device.id.is_empty() || device.id.len() > MAX_DEVICE_ID {
-            tracing::warn!(resource, id = device.id, "device id is not 1 to 63 characters: left out");
+            tracing::warn!(
+                resource,
+                id = device.id,
+                "device id is not 1 to 63 characters: left out"
+            );
             continue;
         }
-        let nodes = device.topology.into_iter().flat_map(|topology| topology.nodes);
+        let nodes = device
+            .topology
+            .into_iter()
+            .flat_map(|topology| topology.nodes);
         devices.push(Device {
             healthy: device.health == HEALTHY,
             numa_nodes: nodes.map(|node| node.id).collect(),

@@ -19,6 +19,8 @@ use crate::process::ProcessId;
 pub struct ContainerSpec {
     /// The container's name in the manifest.
     pub name: String,
+    /// What its processes bear in their environment as [`CONTAINER_MARK`](super::shim::CONTAINER_MARK).
+    pub mark: String,
     /// Program and arguments, references to variables already expanded.
     pub command: Vec<String>,
     /// The whole environment.
@@ -205,7 +207,9 @@ impl ContainerFolder {
     // A hard link of a file that is complete: it either exists with its content or not at all, and
     // only one link can be made.
     fn link_claim(&self, generation: u64, content: &str) -> io::Result<Claim> {
-        let own = self.0.join(format!("claim-{generation}.by-{}", std::process::id()));
+        let own = self
+            .0
+            .join(format!("claim-{generation}.by-{}", std::process::id()));
         fs::write(&own, content)?;
         let linked = fs::hard_link(&own, self.claim_file(generation));
         fs::remove_file(&own)?;
@@ -267,7 +271,10 @@ impl ContainerFolder {
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {error}", path.display()),
+            )
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -312,7 +319,10 @@ mod tests {
         let path = dir.path().join("status.json");
         assert_eq!(ContainerStatus::read(&path).expect("read"), None);
         let mut status = ContainerStatus::new(3);
-        status.state = ContainerState::Running { pid: 7, started_at: Timestamp::UNIX_EPOCH };
+        status.state = ContainerState::Running {
+            pid: 7,
+            started_at: Timestamp::UNIX_EPOCH,
+        };
         status.write(&path).expect("write");
         assert_eq!(ContainerStatus::read(&path).expect("read"), Some(status));
     }

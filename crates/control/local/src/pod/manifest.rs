@@ -174,7 +174,9 @@ impl Quantity {
     #[must_use]
     pub fn millis(&self) -> Option<u128> {
         let text = self.0.as_str();
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let split = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, suffix) = text.split_at_checked(split)?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() {
@@ -182,7 +184,9 @@ impl Quantity {
         }
         // In units of 10^-6 of a thousandth, so that nothing of six decimals is lost.
         let fraction = format!("{fraction:0<9}");
-        let nanos = format!("{whole}{}", fraction.get(..9)?).parse::<u128>().ok()?;
+        let nanos = format!("{whole}{}", fraction.get(..9)?)
+            .parse::<u128>()
+            .ok()?;
         let unit: u128 = match suffix {
             "m" => return Some(nanos.div_ceil(1_000_000_000)),
             "" => 1,
@@ -205,7 +209,9 @@ impl Quantity {
     #[must_use]
     pub fn whole(&self) -> Option<u64> {
         let millis = self.millis()?;
-        (millis % 1000 == 0).then(|| u64::try_from(millis / 1000).ok()).flatten()
+        (millis % 1000 == 0)
+            .then(|| u64::try_from(millis / 1000).ok())
+            .flatten()
     }
 }
 
@@ -266,7 +272,10 @@ pub enum ManifestError {
 }
 
 fn field(path: impl Into<String>, reason: impl Into<String>) -> ManifestError {
-    ManifestError::Field { path: path.into(), reason: reason.into() }
+    ManifestError::Field {
+        path: path.into(),
+        reason: reason.into(),
+    }
 }
 
 /// A document whose errors name the field by its path.
@@ -274,16 +283,23 @@ struct WithPath(Manifest);
 
 impl<'de> Deserialize<'de> for WithPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
-            let path = error.path().to_string();
-            let mut reason = error.into_inner().to_string();
-            if reason.contains("unknown field") {
-                reason.push_str("; plain processes on this machine cannot honour it: remove it");
-            }
-            // A path of "." is the document itself, where only the place says more.
-            let text = if path == "." { reason } else { format!("{path}: {reason}") };
-            de::Error::custom(text)
-        })
+        serde_path_to_error::deserialize(deserializer)
+            .map(Self)
+            .map_err(|error| {
+                let path = error.path().to_string();
+                let mut reason = error.into_inner().to_string();
+                if reason.contains("unknown field") {
+                    reason
+                        .push_str("; plain processes on this machine cannot honour it: remove it");
+                }
+                // A path of "." is the document itself, where only the place says more.
+                let text = if path == "." {
+                    reason
+                } else {
+                    format!("{path}: {reason}")
+                };
+                de::Error::custom(text)
+            })
     }
 }
 
@@ -323,7 +339,10 @@ pub fn documents(text: &str) -> Result<Vec<Document>, ManifestError> {
     let document = |manifest: Manifest| {
         let text = serde_json::to_string(&manifest)
             .map_err(|error| ManifestError::Syntax(error.to_string()))?;
-        Ok(Document { name: manifest.metadata.name, text })
+        Ok(Document {
+            name: manifest.metadata.name,
+            text,
+        })
     };
     manifests.into_iter().map(document).collect()
 }
@@ -344,7 +363,10 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
 fn check(manifest: &Manifest) -> Result<(), ManifestError> {
     if manifest.api_version != "v1" || manifest.kind != "Pod" {
         let found = format!("{} {}", manifest.api_version, manifest.kind);
-        return Err(field("kind", format!("is {found}: local nodes run v1 Pod alone")));
+        return Err(field(
+            "kind",
+            format!("is {found}: local nodes run v1 Pod alone"),
+        ));
     }
     let name = &manifest.metadata.name;
     if name.is_empty() {
@@ -352,14 +374,23 @@ fn check(manifest: &Manifest) -> Result<(), ManifestError> {
     }
     if name.len() > 253 || !name.split('.').all(is_dns_label) {
         let rule = "use at most 253 lower-case letters, digits, '-' and '.'";
-        return Err(field("metadata.name", format!("{name:?} is not a DNS subdomain: {rule}")));
+        return Err(field(
+            "metadata.name",
+            format!("{name:?} is not a DNS subdomain: {rule}"),
+        ));
     }
     if !is_dns_label(&manifest.metadata.namespace) {
         let namespace = &manifest.metadata.namespace;
-        return Err(field("metadata.namespace", format!("{namespace:?} is not a DNS label")));
+        return Err(field(
+            "metadata.namespace",
+            format!("{namespace:?} is not a DNS label"),
+        ));
     }
     if manifest.spec.containers.is_empty() {
-        return Err(field("spec.containers", "is empty: name at least one container"));
+        return Err(field(
+            "spec.containers",
+            "is empty: name at least one container",
+        ));
     }
     let mut names = BTreeSet::new();
     for (index, container) in manifest.spec.containers.iter().enumerate() {
@@ -375,7 +406,10 @@ fn check(manifest: &Manifest) -> Result<(), ManifestError> {
 
 fn check_container(path: &str, container: &Container) -> Result<(), ManifestError> {
     if !is_dns_label(&container.name) {
-        let reason = format!("{:?} is not a DNS label of at most 63 characters", container.name);
+        let reason = format!(
+            "{:?} is not a DNS label of at most 63 characters",
+            container.name
+        );
         return Err(field(format!("{path}.name"), reason));
     }
     if container.command.first().is_none_or(String::is_empty) {
@@ -411,17 +445,30 @@ fn check_resources(path: &str, resources: &Resources) -> Result<(), ManifestErro
             return Err(field(path, reason));
         }
         if limit.whole().is_none() {
-            return Err(field(path, format!("{limit} is not a whole number of devices")));
+            return Err(field(
+                path,
+                format!("{limit} is not a whole number of devices"),
+            ));
         }
-        if resources.requests.get(name).is_some_and(|request| request.whole() != limit.whole()) {
-            return Err(field(path, "must be equal to requests for an extended resource"));
+        if resources
+            .requests
+            .get(name)
+            .is_some_and(|request| request.whole() != limit.whole())
+        {
+            return Err(field(
+                path,
+                "must be equal to requests for an extended resource",
+            ));
         }
     }
     for name in resources.requests.keys() {
         let path = format!("{path}.requests[{name}]");
         if is_extended(name) {
             if !resources.limits.contains_key(name) {
-                return Err(field(path, "an extended resource must be set in limits too"));
+                return Err(field(
+                    path,
+                    "an extended resource must be set in limits too",
+                ));
             }
         } else if !matches!(name.as_str(), "cpu" | "memory") {
             let reason = "local nodes know cpu, memory and the resources of device plugins";
@@ -483,8 +530,9 @@ fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
         if let Some(after) = rest.strip_prefix('$') {
             expanded.push('$');
             rest = after;
-        } else if let Some((name, after)) =
-            rest.strip_prefix('(').and_then(|named| named.split_once(')'))
+        } else if let Some((name, after)) = rest
+            .strip_prefix('(')
+            .and_then(|named| named.split_once(')'))
             && let Some(value) = variables.get(name)
         {
             expanded.push_str(value);
@@ -516,7 +564,10 @@ impl Manifest {
                 match name.as_str() {
                     "cpu" => add(name, u64::try_from(millis).unwrap_or(u64::MAX)),
                     "memory" => {
-                        add(name, u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
+                        add(
+                            name,
+                            u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX),
+                        );
                     }
                     _ => {}
                 }

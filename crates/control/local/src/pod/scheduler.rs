@@ -55,10 +55,16 @@ pub fn place<'a>(
     if nodes.is_empty() {
         return Err("no nodes available to schedule pods".to_owned());
     }
-    let mut counted: Vec<String> =
-        reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let mut counted: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     counted.sort();
-    Err(format!("0/{} nodes are available: {}.", nodes.len(), counted.join(", ")))
+    Err(format!(
+        "0/{} nodes are available: {}.",
+        nodes.len(),
+        counted.join(", ")
+    ))
 }
 
 /// Whether a pod that runs must leave a node because of a `NoExecute` taint.
@@ -69,18 +75,16 @@ pub fn is_evicted(spec: &PodSpec, node: &NodeView) -> bool {
 
 // Like the scheduler's filters: the first kind of objection hides the later ones, but every
 // missing resource is named.
-fn objections(
-    spec: &PodSpec,
-    requests: &BTreeMap<String, u64>,
-    node: &NodeView,
-) -> Vec<String> {
-    if spec.node_name.as_ref().is_some_and(|name| *name != node.name) {
+fn objections(spec: &PodSpec, requests: &BTreeMap<String, u64>, node: &NodeView) -> Vec<String> {
+    if spec
+        .node_name
+        .as_ref()
+        .is_some_and(|name| *name != node.name)
+    {
         return vec!["node(s) didn't match the requested node name".to_owned()];
     }
     if !node.ready {
-        return vec![
-            "node(s) had untolerated taint {node.kubernetes.io/not-ready: }".to_owned(),
-        ];
+        return vec!["node(s) had untolerated taint {node.kubernetes.io/not-ready: }".to_owned()];
     }
     let hard = |taint: &&Taint| taint.effect != TaintEffect::PreferNoSchedule;
     if let Some(taint) = untolerated(spec, node).find(hard) {
@@ -94,16 +98,25 @@ fn objections(
     let missing = |(name, amount): &(&String, &u64)| {
         node.free.get(*name).copied().unwrap_or_default() < **amount
     };
-    requests.iter().filter(missing).map(|(name, _)| format!("Insufficient {name}")).collect()
+    requests
+        .iter()
+        .filter(missing)
+        .map(|(name, _)| format!("Insufficient {name}"))
+        .collect()
 }
 
 fn untolerated<'a>(spec: &PodSpec, node: &'a NodeView) -> impl Iterator<Item = &'a Taint> {
     let tolerations = spec.tolerations.clone();
-    node.taints.iter().filter(move |taint| !tolerations.iter().any(|t| tolerates(t, taint)))
+    node.taints
+        .iter()
+        .filter(move |taint| !tolerations.iter().any(|t| tolerates(t, taint)))
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    if toleration.effect.is_some_and(|effect| effect != taint.effect) {
+    if toleration
+        .effect
+        .is_some_and(|effect| effect != taint.effect)
+    {
         return false;
     }
     match (&toleration.key, toleration.operator) {
@@ -180,7 +193,10 @@ mod tests {
         assert_eq!(place(&pod, &gpus(1), &nodes).expect("b").name, "b");
         nodes[1].taints = vec!["sku=gpu:NoSchedule".parse().expect("taint")];
         let error = place(&pod, &gpus(1), &nodes).expect_err("tainted");
-        assert!(error.contains("1 node(s) had untolerated taint {sku: gpu}"), "{error}");
+        assert!(
+            error.contains("1 node(s) had untolerated taint {sku: gpu}"),
+            "{error}"
+        );
         pod.tolerations = vec![Toleration {
             key: Some("sku".to_owned()),
             operator: TolerationOperator::Exists,
@@ -197,7 +213,10 @@ mod tests {
         let mut nodes = [node("a", 4), node("b", 4)];
         nodes[0].taints = vec!["busy:PreferNoSchedule".parse().expect("taint")];
         assert_eq!(place(&spec(), &gpus(1), &nodes).expect("room").name, "b");
-        assert_eq!(place(&spec(), &gpus(1), &nodes[..1]).expect("room").name, "a");
+        assert_eq!(
+            place(&spec(), &gpus(1), &nodes[..1]).expect("room").name,
+            "a"
+        );
     }
 
     proptest! {

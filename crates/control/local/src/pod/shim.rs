@@ -49,6 +49,9 @@ impl ShimArgs {
     }
 }
 
+/// The variable that every process of a container is given, to be found by when all else is lost.
+pub const CONTAINER_MARK: &str = "MIGPOOL_CONTAINER";
+
 /// The exit status of a container whose command could not be started, as the kubelet reports it.
 const START_ERROR: i32 = 128;
 
@@ -60,7 +63,10 @@ pub fn run(args: &ShimArgs) -> ExitCode {
     if args.exec {
         return become_container(&folder, args.generation);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
@@ -154,7 +160,9 @@ fn back_off(restarts: u32, lasted: Duration) -> Duration {
     if restarts == 0 || lasted >= 2 * LONGEST {
         return Duration::ZERO;
     }
-    FIRST.saturating_mul(1_u32.checked_shl(restarts - 1).unwrap_or(u32::MAX)).min(LONGEST)
+    FIRST
+        .saturating_mul(1_u32.checked_shl(restarts - 1).unwrap_or(u32::MAX))
+        .min(LONGEST)
 }
 
 struct Run {
@@ -183,11 +191,17 @@ async fn run_once(
                 started_at,
                 finished_at: Timestamp::now(),
             };
-            return Ok(Run { ended, lasted: Duration::ZERO, asked_to_end: false });
+            return Ok(Run {
+                ended,
+                lasted: Duration::ZERO,
+                asked_to_end: false,
+            });
         }
     };
-    status.state =
-        ContainerState::Running { pid: pid.as_raw_nonzero().get(), started_at };
+    status.state = ContainerState::Running {
+        pid: pid.as_raw_nonzero().get(),
+        started_at,
+    };
     status.write(&spec.status_file)?;
 
     let mut asked_to_end = false;
@@ -220,16 +234,28 @@ async fn run_once(
     // Like a container's first process: when it ends, all that it started ends.
     end_descendants(&mut signals.child, None).await?;
     let ended = terminated(folder, exit, started_at);
-    Ok(Run { ended, lasted: clock.elapsed(), asked_to_end })
+    Ok(Run {
+        ended,
+        lasted: clock.elapsed(),
+        asked_to_end,
+    })
 }
 
 fn spawn(folder: &ContainerFolder, spec: &ContainerSpec, generation: u64) -> io::Result<Pid> {
-    let log = OpenOptions::new().create(true).append(true).open(&spec.log_file)?;
-    let second = ShimArgs { folder: folder.path().to_owned(), generation, exec: true };
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&spec.log_file)?;
+    let second = ShimArgs {
+        folder: folder.path().to_owned(),
+        generation,
+        exec: true,
+    };
     // `/proc/self/exe` is this very program even when its file has been replaced since.
     let child = Command::new("/proc/self/exe")
         .args(second.command_line())
         .env_clear()
+        .env(CONTAINER_MARK, &spec.mark)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -286,8 +312,9 @@ async fn end_descendants(child: &mut SignalStream, keep: Option<Pid>) -> io::Res
 fn terminated(folder: &ContainerFolder, exit: WaitStatus, started_at: Timestamp) -> Terminated {
     let signal = exit.terminating_signal();
     // 128 + signal is how shells and the kubelet write a death by signal.
-    let exit_code =
-        exit.exit_status().unwrap_or_else(|| signal.map_or(255, |signal| 128 + signal));
+    let exit_code = exit
+        .exit_status()
+        .unwrap_or_else(|| signal.map_or(255, |signal| 128 + signal));
     let start_error = folder.start_error();
     let reason = match (&start_error, exit_code) {
         (Some(_), _) => "StartError",
@@ -334,7 +361,10 @@ fn become_container(folder: &ContainerFolder, generation: u64) -> ExitCode {
     let place = if fs::metadata(&spec.working_dir).is_ok() {
         String::new()
     } else {
-        format!(" (working directory {} does not exist)", spec.working_dir.display())
+        format!(
+            " (working directory {} does not exist)",
+            spec.working_dir.display()
+        )
     };
     start_failed(folder, &format!("cannot start {program:?}: {error}{place}"))
 }

@@ -23,7 +23,8 @@ impl Store for Database {
                     |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
                 )
                 .optional()?;
-            row.map(|(revision, body)| raw(kind, path, revision, &body)).transpose()
+            row.map(|(revision, body)| raw(kind, path, revision, &body))
+                .transpose()
         })
         .await
     }
@@ -47,14 +48,17 @@ impl Store for Database {
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
-        let writes = changes.iter().any(|change| !matches!(change, Change::Check { .. }));
+        let writes = changes
+            .iter()
+            .any(|change| !matches!(change, Change::Check { .. }));
         let revisions = self
             .transaction(Durability::Power, move |tx| {
                 changes.iter().map(|change| apply(tx, change)).collect()
             })
             .await?;
         if writes {
-            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+            self.changes
+                .send_modify(|count| *count = count.wrapping_add(1));
         }
         Ok(revisions)
     }
@@ -71,17 +75,21 @@ fn raw(
     body: &str,
 ) -> Result<RawRecord, Failure<StoreError>> {
     match serde_json::from_str(body) {
-        Ok(body) => Ok(RawRecord { kind, path, revision: Revision(revision.cast_unsigned()), body }),
-        Err(error) => {
-            Err(Failure::Other(StoreError::Unreadable { kind, path, reason: error.to_string() }))
-        }
+        Ok(body) => Ok(RawRecord {
+            kind,
+            path,
+            revision: Revision(revision.cast_unsigned()),
+            body,
+        }),
+        Err(error) => Err(Failure::Other(StoreError::Unreadable {
+            kind,
+            path,
+            reason: error.to_string(),
+        })),
     }
 }
 
-fn apply(
-    tx: &Transaction<'_>,
-    change: &Change,
-) -> Result<Option<Revision>, Failure<StoreError>> {
+fn apply(tx: &Transaction<'_>, change: &Change) -> Result<Option<Revision>, Failure<StoreError>> {
     let (kind, path) = change.subject();
     let expected = match change {
         Change::Put { expected, .. } | Change::Check { expected, .. } => *expected,
@@ -96,7 +104,10 @@ fn apply(
         Expected::Revision(Revision(revision)) => found.map(i64::cast_unsigned) == Some(revision),
     };
     if !as_expected {
-        return Err(Failure::Other(StoreError::Conflict { kind, path: path.to_owned() }));
+        return Err(Failure::Other(StoreError::Conflict {
+            kind,
+            path: path.to_owned(),
+        }));
     }
     match change {
         Change::Check { .. } => Ok(None),

@@ -18,11 +18,17 @@ fn cluster() -> ClusterKey {
         subscription: pool::SubscriptionId::local(),
         group: "g".parse().expect("group"),
     };
-    ClusterKey { group, cluster: "c".parse().expect("cluster") }
+    ClusterKey {
+        group,
+        cluster: "c".parse().expect("cluster"),
+    }
 }
 
 fn node() -> NodeRow {
-    let key = pool::PoolKey { cluster: cluster(), pool: "p".parse().expect("pool") };
+    let key = pool::PoolKey {
+        cluster: cluster(),
+        pool: "p".parse().expect("pool"),
+    };
     let spec = pool::NodeSpec {
         name: pool::NodeName::of(&key, 0),
         pool: key,
@@ -32,7 +38,11 @@ fn node() -> NodeRow {
         labels: std::collections::BTreeMap::new(),
         taints: vec![],
     };
-    NodeRow { spec, created: Timestamp::UNIX_EPOCH, deleting: false }
+    NodeRow {
+        spec,
+        created: Timestamp::UNIX_EPOCH,
+        deleting: false,
+    }
 }
 
 fn pod(name: &str) -> PodRow {
@@ -76,7 +86,10 @@ async fn open(dir: &tempfile::TempDir) -> Database {
 async fn a_commit_happens_wholly_or_not_at_all() {
     let dir = tempfile::tempdir().expect("tempdir");
     let store = open(&dir).await;
-    let first = store.commit(vec![put("s/a", Expected::Absent, "1")]).await.expect("commits");
+    let first = store
+        .commit(vec![put("s/a", Expected::Absent, "1")])
+        .await
+        .expect("commits");
     let revision = first[0].expect("a revision");
     let clash = store
         .commit(vec![
@@ -86,7 +99,10 @@ async fn a_commit_happens_wholly_or_not_at_all() {
         .await;
     assert_eq!(
         clash,
-        Err(StoreError::Conflict { kind: Kind::Cluster, path: "s/a".to_owned() })
+        Err(StoreError::Conflict {
+            kind: Kind::Cluster,
+            path: "s/a".to_owned()
+        })
     );
     assert_eq!(store.read(Kind::Cluster, "s/b").await.expect("reads"), None);
 }
@@ -97,10 +113,17 @@ async fn a_revision_is_never_used_again_not_even_after_a_delete_and_a_restart() 
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..3 {
         let store = open(&dir).await;
-        let revision = store.commit(vec![put("s/a", Expected::Absent, "x")]).await.expect("put")[0]
+        let revision = store
+            .commit(vec![put("s/a", Expected::Absent, "x")])
+            .await
+            .expect("put")[0]
             .expect("revision");
         assert!(seen.insert(revision));
-        let gone = Change::Delete { kind: Kind::Cluster, path: "s/a".to_owned(), expected: revision };
+        let gone = Change::Delete {
+            kind: Kind::Cluster,
+            path: "s/a".to_owned(),
+            expected: revision,
+        };
         assert_eq!(store.commit(vec![gone]).await.expect("delete"), [None]);
     }
 }
@@ -112,7 +135,10 @@ async fn a_scan_finds_what_lies_within_its_scope_and_nothing_beside_it() {
     let subscription = pool::SubscriptionId::local();
     let inside = format!("{}/g_%/c", subscription.folded());
     let beside = format!("{}/gxx/c", subscription.folded());
-    let group = GroupKey { subscription, group: "g_%".parse().unwrap_or("g_".parse().expect("g")) };
+    let group = GroupKey {
+        subscription,
+        group: "g_%".parse().unwrap_or("g_".parse().expect("g")),
+    };
     let inside = inside.replace("g_%", &group.group.folded());
     store
         .commit(vec![
@@ -121,11 +147,26 @@ async fn a_scan_finds_what_lies_within_its_scope_and_nothing_beside_it() {
         ])
         .await
         .expect("commits");
-    let found = store.scan(Kind::Cluster, &Scope::group(&group)).await.expect("scans");
-    assert_eq!(found.iter().map(|r| r.path.clone()).collect::<Vec<_>>(), [inside]);
-    let all = store.scan(Kind::Cluster, &Scope::everything()).await.expect("scans");
+    let found = store
+        .scan(Kind::Cluster, &Scope::group(&group))
+        .await
+        .expect("scans");
+    assert_eq!(
+        found.iter().map(|r| r.path.clone()).collect::<Vec<_>>(),
+        [inside]
+    );
+    let all = store
+        .scan(Kind::Cluster, &Scope::everything())
+        .await
+        .expect("scans");
     assert_eq!(all.len(), 2);
-    assert!(store.scan(Kind::Group, &Scope::everything()).await.expect("scans").is_empty());
+    assert!(
+        store
+            .scan(Kind::Group, &Scope::everything())
+            .await
+            .expect("scans")
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -134,17 +175,29 @@ async fn a_device_cannot_be_written_down_for_two_pods() {
     let store = open(&dir).await;
     store.put_node(&node()).await.expect("node");
     let (one, two) = (pod("one"), pod("two"));
-    store.put_pod(&one, vec![assignment(&one, "MIG-1")]).await.expect("free");
-    let taken = store.put_pod(&two, vec![assignment(&two, "MIG-2"), assignment(&two, "MIG-1")]);
+    store
+        .put_pod(&one, vec![assignment(&one, "MIG-1")])
+        .await
+        .expect("free");
+    let taken = store.put_pod(
+        &two,
+        vec![assignment(&two, "MIG-2"), assignment(&two, "MIG-1")],
+    );
     assert!(taken.await.is_err());
     // The refused transaction wrote neither the pod nor its other device.
     assert_eq!(store.pods().await.expect("pods"), [one.clone()]);
     let held = store.assignments().await.expect("assignments");
-    assert_eq!(held, [(node().spec.name.to_string(), assignment(&one, "MIG-1"))]);
+    assert_eq!(
+        held,
+        [(node().spec.name.to_string(), assignment(&one, "MIG-1"))]
+    );
     // A node whose devices are held cannot be forgotten.
     assert!(store.delete_node(&node().spec.name).await.is_err());
     store.delete_pod(&one.uid).await.expect("deleted");
-    store.put_pod(&two, vec![assignment(&two, "MIG-1")]).await.expect("free again");
+    store
+        .put_pod(&two, vec![assignment(&two, "MIG-1")])
+        .await
+        .expect("free again");
 }
 
 #[tokio::test]
@@ -153,12 +206,18 @@ async fn what_was_committed_is_there_after_a_restart() {
     let store = open(&dir).await;
     let one = pod("one");
     store.put_node(&node()).await.expect("node");
-    store.put_pod(&one, vec![assignment(&one, "MIG-1")]).await.expect("pod");
+    store
+        .put_pod(&one, vec![assignment(&one, "MIG-1")])
+        .await
+        .expect("pod");
     drop(store);
     let store = open(&dir).await;
     assert_eq!(store.nodes().await.expect("nodes"), [node()]);
     assert_eq!(store.pods().await.expect("pods"), [one.clone()]);
-    store.put_ended_pod(&PodRow { node: None, ..one }).await.expect("ended");
+    store
+        .put_ended_pod(&PodRow { node: None, ..one })
+        .await
+        .expect("ended");
     assert!(store.assignments().await.expect("assignments").is_empty());
 }
 
@@ -166,8 +225,11 @@ async fn what_was_committed_is_there_after_a_restart() {
 async fn a_file_that_is_no_database_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("migpool.db");
-    std::fs::write(&path, "not a database, and long enough to be looked at as one".repeat(40))
-        .expect("write");
+    std::fs::write(
+        &path,
+        "not a database, and long enough to be looked at as one".repeat(40),
+    )
+    .expect("write");
     let error = Database::open(&path).expect_err("refused").to_string();
     assert!(error.contains("migpool.db"), "{error}");
 }

@@ -56,7 +56,8 @@ impl Database {
     /// # Errors
     /// When the database cannot be read.
     pub async fn nodes(&self) -> Result<Vec<NodeRow>, DatabaseError> {
-        self.rows("node", "SELECT name, body FROM node ORDER BY name").await
+        self.rows("node", "SELECT name, body FROM node ORDER BY name")
+            .await
     }
 
     /// All pods, in their order of arrival.
@@ -85,7 +86,8 @@ impl Database {
                     let text = |index| row.get::<_, String>(index);
                     Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?])
                 })?;
-                rows.collect::<Result<Vec<_>, _>>().map_err(Failure::<DatabaseError>::from)
+                rows.collect::<Result<Vec<_>, _>>()
+                    .map_err(Failure::<DatabaseError>::from)
             })
             .await?;
         let mut assignments: Vec<(String, Assignment)> = Vec::new();
@@ -105,8 +107,14 @@ impl Database {
                 {
                     last.devices.push(device);
                 }
-                _ => assignments
-                    .push((node, Assignment { holder, resource, devices: vec![device] })),
+                _ => assignments.push((
+                    node,
+                    Assignment {
+                        holder,
+                        resource,
+                        devices: vec![device],
+                    },
+                )),
             }
         }
         Ok(assignments)
@@ -147,17 +155,18 @@ impl Database {
     ///
     /// # Errors
     /// When a device has a holder, or the database cannot be written; nothing was changed.
-    pub async fn put_pod(
-        &self,
-        row: &PodRow,
-        gets: Vec<Assignment>,
-    ) -> Result<(), DatabaseError> {
+    pub async fn put_pod(&self, row: &PodRow, gets: Vec<Assignment>) -> Result<(), DatabaseError> {
         let (row, body) = (row.clone(), self.json(&row.uid, row)?);
         self.transaction(Durability::Process, move |tx| {
             tx.prepare_cached(
                 "INSERT INTO pod VALUES (?1, ?2, ?3, ?4) ON CONFLICT (uid) DO UPDATE SET body = ?4",
             )?
-            .execute(params![row.uid, row.cluster.path(), row.name.folded(), body])?;
+            .execute(params![
+                row.uid,
+                row.cluster.path(),
+                row.name.folded(),
+                body
+            ])?;
             for assignment in &gets {
                 let node = row.node.as_ref().map(NodeName::as_str);
                 insert(tx, node, assignment)?;
@@ -175,7 +184,10 @@ impl Database {
         let (uid, body) = (row.uid.clone(), self.json(&row.uid, row)?);
         self.transaction(Durability::Process, move |tx| {
             tx.execute("DELETE FROM assignment WHERE pod = ?1", [&uid])?;
-            tx.execute("UPDATE pod SET body = ?2 WHERE uid = ?1", params![uid, body])?;
+            tx.execute(
+                "UPDATE pod SET body = ?2 WHERE uid = ?1",
+                params![uid, body],
+            )?;
             Ok(())
         })
         .await
@@ -233,8 +245,7 @@ fn insert(
     node: Option<&str>,
     assignment: &Assignment,
 ) -> Result<(), Failure<DatabaseError>> {
-    let mut statement =
-        tx.prepare_cached("INSERT INTO assignment VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut statement = tx.prepare_cached("INSERT INTO assignment VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for device in &assignment.devices {
         statement.execute(params![
             node,

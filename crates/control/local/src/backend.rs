@@ -1,0 +1,180 @@
+//! What the API stands on: the store, the nodes and the pods of this machine behind one handle.
+
+use std::path::PathBuf;
+
+use pool::{
+    Action, Change, ClusterKey, ExecEnvironment, Invalid, Kind, NodeProvider, ObservedNode, Pod,
+    PodName, ProviderError, RawRecord, Revision, Scope, Store, StoreError, WorkloadError,
+    Workloads,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::Message;
+use crate::pod::manifest;
+use crate::store::Database;
+
+/// A handle on the engine and its store; clones are the same engine.
+#[derive(Debug, Clone)]
+pub struct LocalBackend {
+    pub(crate) database: Database,
+    pub(crate) engine: mpsc::UnboundedSender<Message>,
+    pub(crate) changes: watch::Receiver<u64>,
+}
+
+impl LocalBackend {
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Ended> {
+        let (answer, answered) = oneshot::channel();
+        self.engine.send(message(answer)).map_err(|_| Ended)?;
+        answered.await.map_err(|_| Ended)
+    }
+}
+
+/// The engine has ended, because `up` is ending.
+#[derive(Debug)]
+struct Ended;
+
+const ENDED: &str = "migpool is ending";
+
+impl From<Ended> for ProviderError {
+    fn from(_: Ended) -> Self {
+        Self::Unavailable(ENDED.to_owned())
+    }
+}
+
+impl From<Ended> for WorkloadError {
+    fn from(_: Ended) -> Self {
+        Self::Failed(ENDED.to_owned())
+    }
+}
+
+impl Store for LocalBackend {
+    async fn read(&self, kind: Kind, path: &str) -> Result<Option<RawRecord>, StoreError> {
+        self.database.read(kind, path).await
+    }
+
+    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
+        self.database.scan(kind, scope).await
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
+        self.database.commit(changes).await
+    }
+
+    fn store_changes(&self) -> watch::Receiver<u64> {
+        self.database.store_changes()
+    }
+}
+
+impl NodeProvider for LocalBackend {
+    async fn observe(&self) -> Result<Vec<ObservedNode>, ProviderError> {
+        Ok(self.ask(|answer| Message::Observe { answer }).await?)
+    }
+
+    async fn apply(&self, action: Action) -> Result<(), ProviderError> {
+        self.ask(|answer| Message::Apply { action, answer }).await?
+    }
+
+    fn node_changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+impl Workloads for LocalBackend {
+    async fn run_pod(
+        &self,
+        cluster: &ClusterKey,
+        name: &PodName,
+        manifest: &str,
+    ) -> Result<Pod, WorkloadError> {
+        let invalid = |message: String| {
+            WorkloadError::from(Invalid::parameter("properties.manifest", message))
+        };
+        let manifest = manifest::parse(manifest).map_err(|error| invalid(error.to_string()))?;
+        if manifest.metadata.name != name.as_str() {
+            return Err(invalid(format!(
+                "manifest: metadata.name: is {:?}, and the pod was asked for as {name}",
+                manifest.metadata.name
+            )));
+        }
+        let (cluster, name, manifest) = (cluster.clone(), name.clone(), Box::new(manifest));
+        self.ask(|answer| Message::Run {
+            cluster,
+            name,
+            manifest,
+            answer,
+        })
+        .await?
+    }
+
+    async fn pods(&self, cluster: &ClusterKey) -> Result<Vec<Pod>, WorkloadError> {
+        let cluster = cluster.clone();
+        Ok(self.ask(|answer| Message::List { cluster, answer }).await?)
+    }
+
+    async fn pod(&self, cluster: &ClusterKey, name: &PodName) -> Result<Pod, WorkloadError> {
+        let (cluster, name) = (cluster.clone(), name.clone());
+        self.ask(|answer| Message::Get {
+            cluster,
+            name,
+            answer,
+        })
+        .await?
+    }
+
+    async fn pod_logs(
+        &self,
+        cluster: &ClusterKey,
+        name: &PodName,
+        container: Option<&str>,
+    ) -> Result<Vec<u8>, WorkloadError> {
+        let (cluster, name, container) =
+            (cluster.clone(), name.clone(), container.map(str::to_owned));
+        let file: PathBuf = self
+            .ask(|answer| Message::Log {
+                cluster,
+                name,
+                container,
+                answer,
+            })
+            .await??;
+        match tokio::fs::read(&file).await {
+            Ok(log) => Ok(log),
+            // It has not been started yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(WorkloadError::Failed(format!(
+                "cannot read {}: {error}",
+                file.display()
+            ))),
+        }
+    }
+
+    async fn delete_pod(&self, cluster: &ClusterKey, name: &PodName) -> Result<(), WorkloadError> {
+        let (cluster, name) = (cluster.clone(), name.clone());
+        self.ask(|answer| Message::Delete {
+            cluster,
+            name,
+            answer,
+        })
+        .await?
+    }
+
+    async fn exec_environment(
+        &self,
+        cluster: &ClusterKey,
+        name: &PodName,
+        container: Option<&str>,
+    ) -> Result<ExecEnvironment, WorkloadError> {
+        let (cluster, name, container) =
+            (cluster.clone(), name.clone(), container.map(str::to_owned));
+        self.ask(|answer| Message::ExecEnvironment {
+            cluster,
+            name,
+            container,
+            answer,
+        })
+        .await?
+    }
+}
