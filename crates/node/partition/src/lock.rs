@@ -32,7 +32,7 @@ pub enum LockError {
 /// process dies (`flock`).
 #[derive(Debug)]
 pub struct NodeLock {
-    _file: File,
+    file: File,
 }
 
 impl NodeLock {
@@ -83,7 +83,15 @@ impl NodeLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(name.as_bytes()))
             .map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for NodeLock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave the lock with a child that another thread has forked and
+        // that hasn't started its program yet.
+        let _ = self.file.unlock();
     }
 }
 
