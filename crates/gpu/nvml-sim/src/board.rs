@@ -150,7 +150,7 @@ fn figures(name: &str) -> Figures {
         "H100-NVL-94GB"  => row( 60,  400, 200, 1785,  2619, 128, 5, 6016, 16896, 12),
         "GH200-96GB"     => row(100,  900, 100, 1980,  2619, 128, 5, 6144, 16896, 18),
         "GH200-144GB"    => row(100,  900, 100, 1980,  3201, 256, 5, 6144, 16896, 18),
-        "H200-141GB"     => row(108,  700, 200, 1980,  3201, 256, 5, 6144, 16896, 18),
+        "H200-141GB"     => row(108,  700, 200, 1980,  3201, 256, 5, 6016, 16896, 18),
         "H20-96GB"       => row( 70,  500, 200, 1980,  2619, 128, 5, 6144,  9984, 18),
         "B200"           => row(140, 1000, 200, 1965,  3996, 256, 5, 8192, 18944, 18),
         "GB200"          => row(150, 1200, 200, 2062,  3996, 256, 5, 8192, 19456, 18),
@@ -208,10 +208,11 @@ mod tests {
     fn every_profile_is_named_by_the_rule_from_the_memory_that_it_reports() {
         for board in mig::boards() {
             let simulated = simulated(board);
-            let total = simulated.memory_mib as f64;
+            let total = simulated.memory_mib;
             for profile in &simulated.profiles {
-                let eighths = (8.0 * profile.memory_mib as f64 / total).ceil();
-                let gb = (eighths / 8.0 * (total / 1024.0).ceil()).round();
+                let eighths = (8 * profile.memory_mib).div_ceil(total);
+                // Eighths of the whole GiB, rounded half up.
+                let gb = (eighths * total.div_ceil(1024) + 4) / 8;
                 let expected = format!("{}g.{gb}gb", profile.slices);
                 let plain = profile.name.split(['+', '-']).next().unwrap();
                 assert_eq!(plain, expected, "{} {}", board.name, profile.name);

@@ -62,14 +62,15 @@ codes! {
     IN_USE = 19, "In use by another client";
     MEMORY = 20, "Insufficient Memory";
     NO_DATA = 21, "No data";
-    VGPU_ECC_NOT_SUPPORTED = 22, "The requested vGPU operation is not available because ECC is enabled";
+    VGPU_ECC_NOT_SUPPORTED = 22, "vGPU ECC not supported";
     INSUFFICIENT_RESOURCES = 23, "Insufficient Resources";
-    FREQ_NOT_SUPPORTED = 24, "The requested frequency is not supported";
+    FREQ_NOT_SUPPORTED = 24, "Invalid Frequency";
     ARGUMENT_VERSION_MISMATCH = 25, "Argument version mismatch";
-    DEPRECATED = 26, "Deprecated";
-    NOT_READY = 27, "System is not ready";
-    GPU_NOT_FOUND = 28, "No GPUs were found";
-    INVALID_STATE = 29, "Resource is in an invalid state";
+    DEPRECATED = 26, "Requested functionality has been deprecated";
+    NOT_READY = 27, "System is not in ready state";
+    GPU_NOT_FOUND = 28, "No supported GPUs were found";
+    INVALID_STATE = 29, "Resource not in correct state to perform requested operation";
+    RESET_TYPE_NOT_SUPPORTED = 30, "Reset type is not supported for given device";
     UNKNOWN = 999, "Unknown Error";
 }
 

@@ -33,8 +33,8 @@ fn sources(name: &str) -> PathBuf {
 fn prepare(what: &str, command: &mut Command) -> Result<Output, Missing> {
     match command.output() {
         Err(error) => Err(Missing(format!(
-            "{what}: {:?}: {error}",
-            command.get_program()
+            "{what}: {}: {error}",
+            command.get_program().display()
         ))),
         Ok(output) if output.status.success() => Ok(output),
         Ok(output) => {

@@ -24,19 +24,17 @@ pub fn by_index(state: &State, view: &View, index: u32) -> Result<Device, Return
     Ok(Device::Gpu(gpu.minor))
 }
 
-/// The GPU or MIG device with this UUID, `GPU-...` or `MIG-...`. `NOT_FOUND` when there is none that this process sees;
-/// `INVALID_ARGUMENT` for a text without such a prefix.
+/// The GPU or MIG device with this UUID, `GPU-...` or `MIG-...`. `NOT_FOUND` when there is none that this process sees,
+/// and for every other text. Case counts, as seen on an H200.
 pub fn by_uuid(state: &State, view: &View, uuid: &str) -> Result<Device, Return> {
     if let Some(text) = uuid.strip_prefix("GPU-") {
         let gpu = visible(state, view)
-            .find(|gpu| gpu.uuid.to_string().eq_ignore_ascii_case(text))
+            .find(|gpu| gpu.uuid.to_string() == text)
             .ok_or(Return::NOT_FOUND)?;
         state.gpu(gpu.minor)?;
         Ok(Device::Gpu(gpu.minor))
     } else if uuid.starts_with("MIG-") {
         mig_device::by_uuid(state, view, uuid).map(Device::Mig)
-    } else if uuid.is_empty() {
-        Err(Return::INVALID_ARGUMENT)
     } else {
         Err(Return::NOT_FOUND)
     }
@@ -122,7 +120,7 @@ fn visible<'a>(state: &'a State, view: &'a View) -> impl Iterator<Item = &'a Sim
 
 fn parse_bus_id(text: &str) -> Option<(u32, u32, u32)> {
     let hex = |text: &str| u32::from_str_radix(text, 16).ok();
-    let (address, function) = text.rsplit_once('.').unwrap_or((text, "0"));
+    let (address, function) = text.rsplit_once('.')?;
     if hex(function)? != 0 {
         return None;
     }

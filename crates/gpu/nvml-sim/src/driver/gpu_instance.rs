@@ -10,8 +10,8 @@ use crate::driver::placement::{self, Kind, Span};
 use crate::driver::{Device, GpuInstanceRef, events};
 use crate::state::{SimBoard, SimGpu, SimGpuInstance, SimProfile, State};
 
-/// `NVML_GPU_INSTANCE_PROFILE_COUNT` of driver 580's header.
-pub const PROFILE_COUNT: u32 = 18;
+/// `NVML_GPU_INSTANCE_PROFILE_COUNT` of driver 580.159.04, where 17 is out of range already (seen on an H200).
+pub const PROFILE_COUNT: u32 = 17;
 
 /// What `nvmlGpuInstanceGetInfo` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +40,15 @@ pub fn profile_by_enum(state: &State, device: Device, profile: u32) -> Result<&S
         .ok_or(Return::NOT_SUPPORTED)
 }
 
-/// The profile with this GPU instance profile ID. `NOT_SUPPORTED` when the board does not have it. Works without MIG mode.
+/// The profile with this GPU instance profile ID. `INVALID_ARGUMENT` when the board does not have it (seen on an H200). Works
+/// without MIG mode.
 pub fn profile_by_id(
     state: &State,
     device: Device,
     profile_id: u32,
 ) -> Result<&SimProfile, Return> {
     let board = state.board(state.gpu(device.physical()?)?)?;
-    board.profile(profile_id).ok_or(Return::NOT_SUPPORTED)
+    board.profile(profile_id).ok_or(Return::INVALID_ARGUMENT)
 }
 
 /// Every legal placement of a profile, whether free or not. Works without MIG mode; errors as [`profile_by_id`].
@@ -160,12 +161,10 @@ pub fn list(state: &State, device: Device, profile_id: u32) -> Result<Vec<GpuIns
         .collect())
 }
 
-/// The GPU instance with this id. `NOT_FOUND` when there is none; `NOT_SUPPORTED` for a MIG device or without MIG mode.
+/// The GPU instance with this id. `NOT_FOUND` when there is none, also without MIG mode (seen on an H200); `NOT_SUPPORTED` for
+/// a MIG device.
 pub fn by_id(state: &State, device: Device, id: u32) -> Result<GpuInstanceRef, Return> {
     let gpu = state.gpu(device.physical()?)?;
-    if !gpu.mig_current {
-        return Err(Return::NOT_SUPPORTED);
-    }
     gpu.instance(id)?;
     Ok(GpuInstanceRef { gpu: gpu.minor, id })
 }

@@ -200,11 +200,12 @@ pub fn temperature_threshold(
 ) -> Result<u32, Return> {
     let readings = readings(state, device)?;
     Ok(match threshold {
-        TemperatureThreshold::Shutdown => readings.shutdown_temperature_c,
-        TemperatureThreshold::Slowdown => readings.slowdown_temperature_c,
-        TemperatureThreshold::MemoryMax | TemperatureThreshold::GpuMax => {
-            readings.max_operating_temperature_c
+        // The memory's is the same on an H200.
+        TemperatureThreshold::Shutdown | TemperatureThreshold::MemoryMax => {
+            readings.shutdown_temperature_c
         }
+        TemperatureThreshold::Slowdown => readings.slowdown_temperature_c,
+        TemperatureThreshold::GpuMax => readings.max_operating_temperature_c,
     })
 }
 

@@ -49,13 +49,20 @@ fn a_profile_of_another_board_is_not_supported() {
         [NOT_SUPPORTED; 2]
     );
     assert_eq!(nvml.create(gpu, 47), Err(NOT_SUPPORTED));
+    // Queries of its ID are refused differently, as by a real H200.
+    let mut count = 0;
+    let code = call!(
+        nvml,
+        nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, 47, &raw mut count)
+    );
+    assert_eq!(code, INVALID_ARGUMENT);
 }
 
 #[test]
 fn a_profile_number_out_of_range_is_an_invalid_argument() {
     let (_machine, nvml, gpu) = a100();
     assert_eq!(
-        [18, 99, u32::MAX].map(|n| profile(&nvml, gpu, n)),
+        [17, 99, u32::MAX].map(|n| profile(&nvml, gpu, n)),
         [INVALID_ARGUMENT; 3]
     );
 }
@@ -281,6 +288,12 @@ fn an_h200_without_mig_mode_answers_as_the_real_one() {
     for index in [0, 1, 99] {
         assert_eq!(nvml.mig_device(gpu, index), Err(NOT_FOUND));
     }
+    let mut instance = std::ptr::dangling_mut();
+    let code = call!(
+        nvml,
+        nvmlDeviceGetGpuInstanceById(gpu, 0, &raw mut instance)
+    );
+    assert_eq!((code, instance), (NOT_FOUND, std::ptr::null_mut()));
     let (mut value, mut device) = (99, std::ptr::null_mut());
     assert_eq!(
         call!(nvml, nvmlDeviceGetMaxMigDeviceCount(gpu, &raw mut value)),

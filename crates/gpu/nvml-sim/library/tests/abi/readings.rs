@@ -49,6 +49,7 @@ fn an_idle_h200_reads_as_the_real_one() {
         nvmlDeviceGetTemperature(1) == Err(INVALID_ARGUMENT);
         nvmlDeviceGetTemperatureThreshold(0) == Ok(95);
         nvmlDeviceGetTemperatureThreshold(1) == Ok(89);
+        nvmlDeviceGetTemperatureThreshold(2) == Ok(95);
         nvmlDeviceGetTemperatureThreshold(3) == Ok(87);
         nvmlDeviceGetTemperatureThreshold(5) == Err(NOT_SUPPORTED);
         nvmlDeviceGetTemperatureThreshold(8) == Err(INVALID_ARGUMENT);
@@ -115,7 +116,7 @@ fn a_gpu_is_found_by_its_pci_address_in_each_usual_form() {
         );
     }
     assert_eq!(find(c"0000:f1:00.0"), Err(NOT_FOUND));
-    for junk in [c"junk", c"", c"0000:07:00.1"] {
+    for junk in [c"junk", c"", c"07:00", c"0000:07:00.1"] {
         assert_eq!(find(junk), Err(INVALID_ARGUMENT), "{junk:?}");
     }
 }

@@ -72,7 +72,7 @@ fn a_wrong_version_is_refused_as_each_call_of_the_real_library_refuses_it() {
     for wrong in [
         0,
         version::<nvmlGpuInstanceProfileInfo_v2_t>(1),
-        48 | 1 << 24,
+        0x30 | 1 << 24,
     ] {
         profile.version = wrong;
         let code = call!(
