@@ -182,24 +182,6 @@ impl Driver {
         answer
     }
 
-    /// Runs a call that only root may make but that changes nothing, such as listing all GPU instances.
-    ///
-    /// # Errors
-    /// As [`Driver::read`], and [`Return::NO_PERMISSION`] unless [`Driver::may_configure`].
-    pub fn read_privileged<T>(
-        &self,
-        call: &str,
-        body: impl FnOnce(&State, &View) -> Result<T, Return>,
-    ) -> Result<T, Return> {
-        self.read(call, |state, view| {
-            if self.may_configure() {
-                body(state, view)
-            } else {
-                Err(Return::NO_PERMISSION)
-            }
-        })
-    }
-
     /// Runs a call that changes the state. When `body` fails nothing is changed.
     ///
     /// # Errors

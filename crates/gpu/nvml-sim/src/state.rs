@@ -162,15 +162,15 @@ pub struct Readings {
     pub max_video_mhz: u32,
     /// BAR1 size in MiB.
     pub bar1_mib: u64,
-    /// PCIe generation.
+    /// Generation of its PCI Express link.
     pub pcie_generation: u32,
-    /// PCIe lanes.
+    /// Lanes of its PCI Express link.
     pub pcie_width: u32,
     /// Width of the memory bus in bits.
     pub memory_bus_bits: u32,
     /// CUDA cores of the whole board.
     pub cores: u32,
-    /// NVLinks of the board.
+    /// Number of its `NVLink` links.
     pub nvlinks: u32,
     /// VBIOS version.
     pub vbios_version: String,
@@ -179,6 +179,10 @@ pub struct Readings {
 }
 
 /// One GPU.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts that NVML reports one by one"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimGpu {
     /// Index into [`State::boards`].

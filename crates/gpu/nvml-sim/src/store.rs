@@ -29,7 +29,7 @@ pub const STATE_FILE: &str = "sim/state";
 
 const MAGIC: [u8; 8] = *b"migpool\0";
 const HEADER: usize = 4096;
-const GENERATION_AT: u64 = 16;
+const GENERATION_AT: usize = 16;
 const SLOT_HEADER: usize = 24;
 /// Room for one encoded state. The file is sparse: 32 GPUs full of instances need about 16 KiB.
 const SLOT_BYTES: usize = 1 << 20;
@@ -310,7 +310,10 @@ impl Store {
         let body = encode(&new, &self.path)?;
         self.file
             .write_all_at(&slot_bytes(next, &body), slot_offset(next))
-            .and_then(|()| self.file.write_all_at(&next.to_le_bytes(), GENERATION_AT))
+            .and_then(|()| {
+                self.file
+                    .write_all_at(&next.to_le_bytes(), GENERATION_AT as u64)
+            })
             .map_err(self.failed("write"))?;
         let new = Arc::new(new);
         *lock(&self.cache) = Some((next, Arc::clone(&new)));
@@ -343,16 +346,14 @@ impl Store {
         }
     }
 
+    #[allow(
+        clippy::cast_ptr_alignment,
+        reason = "the map starts at a page, the word 16 bytes later"
+    )]
     fn word(&self) -> &AtomicU32 {
         // SAFETY: the map is page aligned and HEADER bytes long, so offset 16 is inside it and aligned for u32. It lives as
         // long as `self`. Rust code reads these bytes as this atomic only; the kernel writes them.
-        unsafe {
-            &*self
-                .header
-                .as_ptr()
-                .add(GENERATION_AT as usize)
-                .cast::<AtomicU32>()
-        }
+        unsafe { &*self.header.as_ptr().add(GENERATION_AT).cast::<AtomicU32>() }
     }
 
     fn load(&self) -> Result<(u32, State), StoreError> {

@@ -1,4 +1,8 @@
 //! Faults on demand, events and the record of calls.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 #![cfg(feature = "host")]
 
 use std::sync::mpsc;
@@ -9,7 +13,7 @@ use migpool_nvml_sim::{DriverRoot, Fault, Return};
 use tempfile::TempDir;
 
 const GPU: Device = Device::Gpu(0);
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const NONE: Duration = Duration::ZERO;
 
 fn machine() -> (TempDir, DriverRoot, Driver) {

@@ -176,12 +176,11 @@ pub fn create(
     }
     let found = state.gpu(instance.gpu)?.instance(instance.id)?;
     let taken = taken(found);
-    let start = match at {
-        Some(at) => placement::free_starts(&kind, &taken).find(|start| *start == at.start),
-        None => {
-            let kinds: Vec<Kind> = all.iter().map(self::kind).collect();
-            placement::default_start(&kinds, &kind, &taken)
-        }
+    let start = if let Some(at) = at {
+        placement::free_starts(&kind, &taken).find(|start| *start == at.start)
+    } else {
+        let kinds: Vec<Kind> = all.iter().map(self::kind).collect();
+        placement::default_start(&kinds, &kind, &taken)
     }
     .ok_or(Return::INSUFFICIENT_RESOURCES)?;
     let id = (0..MAX_COMPUTE_INSTANCES)
