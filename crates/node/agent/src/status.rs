@@ -173,7 +173,7 @@ impl Status {
                 (Some(gi), None) => format!(" GPU instance {gi}"),
                 _ => String::new(),
             };
-            format!("{}{at}: {}", fault.gpu, fault.fault)
+            format!("{}{at}: {}", self.gpu_name(&fault.gpu), fault.fault)
         });
         let drift = self
             .partition
@@ -185,6 +185,13 @@ impl Status {
             .filter_map(|discovery| discovery.error.clone());
         let all: Vec<_> = failed.chain(faults).chain(drift).chain(labels).collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// A GPU as people call it: by its index, where it has one at the moment.
+    fn gpu_name(&self, uuid: &str) -> String {
+        let inventory = self.inventory.as_ref();
+        let gpu = inventory.and_then(|all| all.gpus.iter().find(|gpu| gpu.uuid.as_str() == uuid));
+        gpu.map_or_else(|| uuid.to_owned(), |gpu| format!("GPU {}", gpu.index))
     }
 
     fn summary(&self) -> String {

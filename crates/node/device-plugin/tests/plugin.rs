@@ -12,7 +12,8 @@ use std::sync::Arc;
 use kubelet::Kubelet;
 use mig::{MigStrategy, NodeLayout};
 use migpool_device_plugin::{
-    Config, DeviceListStrategy, Error, Fault, Health, Location, PluginStatus, Registration, run,
+    Config, DeviceListStrategy, Error, Fault, Health, Location, PluginStatus, Registration,
+    ResourceStatus, run,
 };
 use nvml::{FailedGpu, Inventory, Nvml};
 use nvml_sim::DriverRoot;
@@ -152,7 +153,7 @@ async fn fifty_six_slices_are_registered_listed_and_allocated() {
     let counted = status
         .resources
         .values()
-        .map(|resource| resource.healthy())
+        .map(ResourceStatus::healthy)
         .sum::<usize>();
     assert_eq!(counted, 56);
 }

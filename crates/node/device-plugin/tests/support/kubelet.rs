@@ -27,26 +27,26 @@ use tonic::{Request, Response, Status};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Each device's id, and whether it is healthy.
-pub type Devices = BTreeMap<String, bool>;
+pub(crate) type Devices = BTreeMap<String, bool>;
 
 /// What the kubelet knows of one resource.
 #[derive(Debug, Clone)]
-pub struct Resource {
+pub(crate) struct Resource {
     /// The devices of the last list.
-    pub devices: Devices,
+    pub(crate) devices: Devices,
     /// How many lists have come since the registration.
-    pub lists: usize,
+    pub(crate) lists: usize,
     /// The stream of lists is open.
-    pub connected: bool,
+    pub(crate) connected: bool,
     /// The plugin's socket.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     client: DevicePluginClient<Channel>,
 }
 
 type Resources = BTreeMap<String, Resource>;
 
 /// A running kubelet. It ends when it is dropped.
-pub struct Kubelet {
+pub(crate) struct Kubelet {
     folder: PathBuf,
     resources: watch::Receiver<Resources>,
     stop: CancellationToken,
@@ -63,12 +63,12 @@ struct Registrations {
 
 impl Kubelet {
     /// Starts a kubelet as a real one starts: it deletes every socket in its folder first.
-    pub fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         Self::start_refusing(folder, 0)
     }
 
     /// Starts one that refuses so many registrations at first.
-    pub fn start_refusing(folder: &Path, refusals: usize) -> Self {
+    pub(crate) fn start_refusing(folder: &Path, refusals: usize) -> Self {
         fs::create_dir_all(folder).unwrap();
         for entry in fs::read_dir(folder).unwrap().flatten() {
             if entry.file_type().unwrap().is_socket() {
@@ -97,14 +97,14 @@ impl Kubelet {
     }
 
     /// Ends this kubelet and starts another one in its place.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let folder = self.folder.clone();
         self.stop().await;
         Self::start(&folder)
     }
 
     /// Ends this kubelet, and waits until its socket is gone.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let socket = self.folder.join(KUBELET_SOCKET);
         self.stop.cancel();
         while socket.exists() {
@@ -113,7 +113,11 @@ impl Kubelet {
     }
 
     /// Waits until a resource is as wanted.
-    pub async fn until(&self, resource: &str, wanted: impl Fn(&Resource) -> bool) -> Resource {
+    pub(crate) async fn until(
+        &self,
+        resource: &str,
+        wanted: impl Fn(&Resource) -> bool,
+    ) -> Resource {
         let mut resources = self.resources.clone();
         let found = resources.wait_for(|all| all.get(resource).is_some_and(&wanted));
         match tokio::time::timeout(PATIENCE, found).await {
@@ -126,7 +130,12 @@ impl Kubelet {
     }
 
     /// Waits until a resource has so many devices and so many of them healthy.
-    pub async fn until_counts(&self, resource: &str, devices: usize, healthy: usize) -> Resource {
+    pub(crate) async fn until_counts(
+        &self,
+        resource: &str,
+        devices: usize,
+        healthy: usize,
+    ) -> Resource {
         self.until(resource, |now| {
             now.devices.len() == devices
                 && now.devices.values().filter(|healthy| **healthy).count() == healthy
@@ -135,12 +144,12 @@ impl Kubelet {
     }
 
     /// The resources that were registered.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.resources.borrow().keys().cloned().collect()
     }
 
     /// Gives devices to a container.
-    pub async fn allocate(
+    pub(crate) async fn allocate(
         &self,
         resource: &str,
         ids: &[&str],
@@ -155,7 +164,7 @@ impl Kubelet {
     }
 
     /// Asks for a preference among ids.
-    pub async fn preferred(
+    pub(crate) async fn preferred(
         &self,
         resource: &str,
         available: Vec<String>,
@@ -241,10 +250,9 @@ impl Registrations {
     ) {
         let change = |change: &dyn Fn(&mut Resource)| {
             self.resources.send_modify(|resources| {
-                if let Some(resource) = resources.get_mut(&name) {
-                    if resource.endpoint == endpoint {
-                        change(resource);
-                    }
+                let resource = resources.get_mut(&name);
+                if let Some(resource) = resource.filter(|now| now.endpoint == endpoint) {
+                    change(resource);
                 }
             });
         };
