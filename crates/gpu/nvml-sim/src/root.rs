@@ -9,11 +9,14 @@
 //! ROOT/sim/state                                    the state that all processes share
 //! ```
 
+mod describe;
+mod pod_view;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mig::Board;
@@ -206,7 +209,7 @@ impl DriverRoot {
     /// # Errors
     /// [`RootError::Store`].
     pub fn describe(&self) -> Result<String, RootError> {
-        Ok(describe(&self.path, &*self.state()?))
+        Ok(describe::describe(&self.path, &*self.state()?))
     }
 
     /// Boots the node: instances and processes are gone, pending modes of Ampere boards are current, MIG mode of later
@@ -340,54 +343,6 @@ impl DriverRoot {
         })
     }
 
-    /// Makes a root as a pod sees it: the same driver and state, but only these device files (named as in the pod,
-    /// `/dev/nvidia0`, `/dev/nvidia-caps/nvidia-cap12`) and the control files that every container with a GPU gets. What is in
-    /// `destination` from an earlier view is replaced.
-    ///
-    /// # Errors
-    /// [`RootError::NoDeviceFile`], [`RootError::Io`].
-    pub fn pod_view(
-        &self,
-        destination: impl AsRef<Path>,
-        device_files: &[PathBuf],
-    ) -> Result<(), RootError> {
-        let destination = destination.as_ref();
-        let control = CONTROL_FILES
-            .iter()
-            .map(|name| PathBuf::from("/dev").join(name));
-        let mut wanted = Vec::new();
-        for file in device_files.iter().cloned().chain(control) {
-            let relative = below_root(&file)
-                .filter(|relative| {
-                    relative.starts_with("dev") && self.path.join(relative).is_file()
-                })
-                .ok_or_else(|| RootError::NoDeviceFile {
-                    root: self.path.clone(),
-                    file: file.clone(),
-                })?;
-            wanted.push(relative);
-        }
-        let node = fs::canonicalize(&self.path).map_err(io_error(&self.path))?;
-        let devices = destination.join("dev");
-        match fs::remove_dir_all(&devices) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&devices)(error));
-            }
-            _ => make_folder(&devices.join("nvidia-caps"))?,
-        }
-        for relative in wanted {
-            let file = destination.join(relative);
-            if let Some(folder) = file.parent() {
-                make_folder(folder)?;
-            }
-            capability::write_device(&file, 0o666).map_err(io_error(&file))?;
-        }
-        make_folder(&destination.join("sim"))?;
-        link(&node.join(STATE_FILE), &destination.join(STATE_FILE))?;
-        link(&node.join("proc"), &destination.join("proc"))?;
-        write_library(destination)
-    }
-
     fn change<T>(
         &self,
         what: &'static str,
@@ -469,79 +424,6 @@ fn first_gpu(root_id: Uuid, board: usize, minor: u32, pass_through: bool) -> Sim
         ecc_aggregate: crate::state::EccCounts::default(),
         instances: Vec::new(),
     }
-}
-
-fn describe(path: &Path, state: &State) -> String {
-    use std::fmt::Write as _;
-    let mut text = format!(
-        "Simulated driver {} in {}\nNothing here is hardware. Booted {} time(s).\n",
-        state.driver_version,
-        path.display(),
-        state.boots
-    );
-    for gpu in &state.gpus {
-        let name = state
-            .boards
-            .get(gpu.board as usize)
-            .map_or("?", |board| &board.product_name);
-        let mode = |on: bool| if on { "on" } else { "off" };
-        let _ = write!(
-            text,
-            "GPU {}: {name} ({}, {}) MIG {}",
-            gpu.minor,
-            gpu.uuid_text(),
-            gpu.serial,
-            mode(gpu.mig_current)
-        );
-        if gpu.mig_current != gpu.mig_pending {
-            let _ = write!(text, ", {} after the next boot", mode(gpu.mig_pending));
-        }
-        if gpu.lost {
-            text.push_str(", LOST");
-        }
-        text.push('\n');
-        for gi in &gpu.instances {
-            let profile = state
-                .boards
-                .get(gpu.board as usize)
-                .and_then(|board| board.profile(gi.profile_id))
-                .map_or("?", |profile| &profile.name);
-            let compute: Vec<_> = gi
-                .compute_instances
-                .iter()
-                .map(|ci| ci.id.to_string())
-                .collect();
-            let _ = writeln!(
-                text,
-                "  GPU instance {}: {profile} at {}:{}, compute instances: {}",
-                gi.id,
-                gi.start,
-                gi.size,
-                if compute.is_empty() {
-                    "none".to_owned()
-                } else {
-                    compute.join(", ")
-                }
-            );
-        }
-    }
-    for armed in &state.faults {
-        let _ = writeln!(text, "Fault {}: {:?}", armed.id, armed.fault);
-    }
-    text
-}
-
-/// The path below a root, for a path as a pod names it; nothing when it leads out of the root.
-fn below_root(path: &Path) -> Option<PathBuf> {
-    let mut relative = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::RootDir | Component::CurDir => {}
-            Component::Normal(name) => relative.push(name),
-            Component::ParentDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(relative)
 }
 
 fn make_folder(path: &Path) -> Result<(), RootError> {
