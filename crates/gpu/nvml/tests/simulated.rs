@@ -483,7 +483,7 @@ fn a_pod_sees_only_the_slice_whose_files_it_has() {
         .mig_devices()
         .map(|entry| entry.device.uuid.clone())
         .collect();
-    assert_eq!(uuids, [mine.device.uuid.clone()]);
+    assert_eq!(uuids, std::slice::from_ref(&mine.device.uuid));
 }
 
 #[test]

@@ -11,9 +11,7 @@ use crate::reply::Reply;
 pub(crate) enum Command {
     Help,
     Version,
-    List {
-        ids: Option<String>,
-    },
+    List,
     Summary {
         ids: Option<String>,
     },
@@ -72,12 +70,11 @@ impl Command {
     /// The GPUs that it is restricted to.
     pub(crate) fn ids(&self) -> Option<&str> {
         match self {
-            Self::List { ids }
-            | Self::Summary { ids }
-            | Self::Query { ids, .. }
-            | Self::Mode { ids, .. } => ids.as_deref(),
+            Self::Summary { ids } | Self::Query { ids, .. } | Self::Mode { ids, .. } => {
+                ids.as_deref()
+            }
             Self::Mig { scope, .. } => scope.ids.as_deref(),
-            Self::Help | Self::Version => None,
+            Self::Help | Self::Version | Self::List => None,
         }
     }
 }
@@ -92,9 +89,6 @@ enum Value {
 type Table = &'static [(&'static str, &'static str, Value)];
 
 const MAIN: Table = &[
-    ("-h", "--help", Value::None),
-    ("", "--version", Value::None),
-    ("-L", "--list-gpus", Value::None),
     ("-i", "--id", Value::Required),
     ("", "--query-gpu", Value::Required),
     ("", "--format", Value::Required),
@@ -150,18 +144,28 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Command, Reply> {
     }
 }
 
+/// The commands that stand alone, by their names, and each before the ones below it.
+const ALONE: [(&[&str], Command); 3] = [
+    (&["-h", "--help"], Command::Help),
+    (&["--version"], Command::Version),
+    (&["-L", "--list-gpus"], Command::List),
+];
+
 fn parse_main(args: &[String]) -> Result<Command, Reply> {
+    for (names, command) in ALONE {
+        if let Some(answer) = parse_alone(args, names, command) {
+            return answer;
+        }
+    }
     let options = options(MAIN, args).map_err(|misuse| match misuse {
-        Misuse::Unknown(name) => Reply::new(
-            OTHER,
-            &format!("ERROR: Option {name} is not recognized. Please run 'nvidia-smi -h'.\n"),
-        ),
+        Misuse::Unknown(name) => unrecognized(&name),
         Misuse::NoValue(name) => Reply::new(
-            INVALID_ARGUMENT,
-            &format!("ERROR: Option {name} requires a value. Please run 'nvidia-smi -h'.\n"),
+            OTHER,
+            &format!(
+                "ERROR: Option {name} is missing its value. Please run 'nvidia-smi -h' for help.\n"
+            ),
         ),
     })?;
-    let given = |name: &str| options.iter().position(|option| option.name == name);
     let value = |name: &str| {
         options
             .iter()
@@ -170,23 +174,7 @@ fn parse_main(args: &[String]) -> Result<Command, Reply> {
             .value
             .clone()
     };
-    if given("--help").is_some() {
-        return Ok(Command::Help);
-    }
-    if given("--version").is_some() {
-        return Ok(Command::Version);
-    }
     let ids = value("--id");
-    if let Some(list) = given("--list-gpus") {
-        // The real one takes the GPU before the list, and refuses it after.
-        if given("--id").is_some_and(|id| id > list) {
-            return Err(Reply::new(
-                INVALID_ARGUMENT,
-                "ERROR: Option -i is not valid for this command. Please run 'nvidia-smi -h' for help.\n",
-            ));
-        }
-        return Ok(Command::List { ids });
-    }
     if let Some(fields) = value("--query-gpu") {
         let format = format(value("--format").as_deref().unwrap_or("csv"))?;
         return Ok(Command::Query {
@@ -195,11 +183,9 @@ fn parse_main(args: &[String]) -> Result<Command, Reply> {
             format,
         });
     }
-    if given("--format").is_some() {
-        return Err(Reply::new(
-            INVALID_ARGUMENT,
-            "ERROR: Option --format is not valid for this command. Please run 'nvidia-smi -h' for help.\n",
-        ));
+    if value("--format").is_some() {
+        let written = args.iter().find(|arg| arg.starts_with("--format"));
+        return Err(unrecognized(written.map_or("--format", String::as_str)));
     }
     if let Some(mode) = value("--multi-instance-gpu") {
         let enable = match mode.to_ascii_uppercase().as_str() {
@@ -217,6 +203,44 @@ fn parse_main(args: &[String]) -> Result<Command, Reply> {
     Ok(Command::Summary { ids })
 }
 
+fn unrecognized(option: &str) -> Reply {
+    Reply::new(
+        OTHER,
+        &format!("ERROR: Option {option} is not recognized. Please run 'nvidia-smi -h'.\n"),
+    )
+}
+
+/// A command that allows nothing beside it, where it is given; the first thing beside it is what is wrong.
+fn parse_alone(
+    args: &[String],
+    names: &[&str],
+    command: Command,
+) -> Option<Result<Command, Reply>> {
+    let is_command = |arg: &str| names.contains(&arg.split('=').next().unwrap_or(arg));
+    let times = args.iter().filter(|arg| is_command(arg)).count();
+    if times == 0 {
+        return None;
+    }
+    let beside = args.iter().find_map(|arg| match arg.split_once('=') {
+        Some((_, value)) if is_command(arg) => Some(value),
+        _ if is_command(arg) => None,
+        _ => Some(arg.as_str()),
+    });
+    let error = match beside {
+        Some(arg) => {
+            format!(
+                "ERROR: Option {arg} is not valid for this command. Please run 'nvidia-smi -h' for help.\n"
+            )
+        }
+        None if times > 1 => {
+            "ERROR: Only one command can be run at a time. Please run 'nvidia-smi -h' for help.\n"
+                .to_owned()
+        }
+        None => return Some(Ok(command)),
+    };
+    Some(Err(Reply::new(INVALID_ARGUMENT, &error)))
+}
+
 fn format(text: &str) -> Result<Format, Reply> {
     let mut format = Format {
         header: true,
@@ -224,7 +248,7 @@ fn format(text: &str) -> Result<Format, Reply> {
     };
     for word in text.split(',') {
         match word.trim() {
-            "csv" => {}
+            "csv" | "" => {}
             "noheader" => format.header = false,
             "nounits" => format.units = false,
             _ => {
@@ -246,7 +270,7 @@ fn parse_mig(args: &[String]) -> Result<Command, Reply> {
         ),
         Misuse::NoValue(name) => Reply::new(
             INVALID_ARGUMENT,
-            &format!("Option \"{name}\" requires a value."),
+            &format!("Option \"{name}\" is missing its value."),
         ),
     })?;
     let mut scope = Scope::default();
@@ -306,18 +330,12 @@ fn parse_mig(args: &[String]) -> Result<Command, Reply> {
             ));
         }
     }
-    match &mut command {
-        Some(MigCommand::CreateGpuInstances {
-            with_compute_instances: with,
-            ..
-        }) => *with = with_compute_instances,
-        _ if with_compute_instances => {
-            return Err(Reply::new(
-                INVALID_ARGUMENT,
-                "Option \"--default-compute-instance\" is only valid with --create-gpu-instance.",
-            ));
-        }
-        _ => {}
+    if let Some(MigCommand::CreateGpuInstances {
+        with_compute_instances: with,
+        ..
+    }) = &mut command
+    {
+        *with = with_compute_instances;
     }
     // Without a command it explains itself, as the real one.
     Ok(Command::Mig {
@@ -360,7 +378,7 @@ fn options(table: Table, args: &[String]) -> Result<Vec<Given>, Misuse> {
                 attached.or_else(|| args.next_if(|next| !next.starts_with('-')).cloned())
             }
         };
-        if *takes == Value::Required && value.as_ref().is_none_or(String::is_empty) {
+        if *takes == Value::Required && value.is_none() {
             return Err(Misuse::NoValue(written.to_owned()));
         }
         given.push(Given { name, value });
@@ -429,19 +447,43 @@ mod tests {
     }
 
     #[test]
-    fn the_list_takes_a_gpu_before_it_and_not_after() {
-        assert_eq!(
-            parsed("-i 0 -L").unwrap(),
-            Command::List {
-                ids: Some("0".to_owned())
-            }
+    fn a_command_that_stands_alone_names_what_stands_beside_it() {
+        for (line, beside) in [
+            ("-L -i 0", "-i"),
+            ("-i 0 -L", "-i"),
+            ("-i= -L", "-i="),
+            ("-L --format=csv", "--format=csv"),
+            ("--version -L", "-L"),
+            ("-h -L", "-L"),
+            ("--list-gpus=1", "1"),
+        ] {
+            let text = format!(
+                "ERROR: Option {beside} is not valid for this command. Please run 'nvidia-smi -h' for help.\n\n"
+            );
+            assert_eq!(parsed(line).unwrap_err(), (2, text), "{line}");
+        }
+        assert!(
+            parsed("-L -L")
+                .unwrap_err()
+                .1
+                .starts_with("ERROR: Only one command can be run at a time.")
         );
-        assert_eq!(parsed("-L -i 0").unwrap_err().0, 2);
+        assert_eq!(parsed("--list-gpus").unwrap(), Command::List);
     }
 
     #[test]
-    fn two_commands_at_once_are_refused() {
+    fn a_missing_value_is_said_as_nvidia_smi_says_it() {
+        let text =
+            "ERROR: Option -i is missing its value. Please run 'nvidia-smi -h' for help.\n\n";
+        assert_eq!(parsed("-i").unwrap_err(), (255, text.to_owned()));
+        assert_eq!(
+            parsed("mig -i").unwrap_err(),
+            (2, "Option \"-i\" is missing its value.\n".to_owned())
+        );
+    }
+
+    #[test]
+    fn two_commands_at_once_are_refused_rather_than_one_of_them_done() {
         assert_eq!(parsed("mig -lgi -dgi").unwrap_err().0, 2);
-        assert_eq!(parsed("mig -lgi -C").unwrap_err().0, 2);
     }
 }

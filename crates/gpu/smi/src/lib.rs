@@ -1,6 +1,6 @@
 //! nvidia-smi's everyday commands over NVML, for where there is no nvidia-smi: its text, its exit codes, its layout.
 //!
-//! [`run`] is the whole program: [`arguments`] reads the command line, one module per command answers with a [`Reply`]
+//! [`run`] is the whole program: `arguments` reads the command line, one module per command answers with a `Reply`
 //! (what to print and the exit code) from one [`nvml::Inventory`], and `run` prints it. Commands that change something
 //! are in `mode` and `mig`; everything else only reads. The layout is that of driver 580, checked against what a real
 //! H200 printed; texts that were only seen in public documents of other boards are the same on every board.
@@ -74,7 +74,7 @@ fn act(command: &Command, driver_root: &Path) -> Result<Reply, nvml::Error> {
         Err(reply) => return Ok(reply),
     };
     let mut reply = match command {
-        Command::List { .. } => list::list(&selection),
+        Command::List => list::list(&selection),
         Command::Query { fields, format, .. } => {
             query::query(&nvml, &inventory, &selection, fields, *format)
         }

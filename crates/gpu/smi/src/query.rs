@@ -38,7 +38,11 @@ pub(crate) fn query(
     format: Format,
 ) -> Reply {
     let mut wanted: Vec<&Field> = Vec::new();
-    for name in fields.split(',').map(str::trim) {
+    for name in fields
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
         let Some(field) = FIELDS.iter().find(|field| field.names.contains(&name)) else {
             let text = format!("Field \"{name}\" is not a valid field to query.\n");
             return Reply::new(INVALID_ARGUMENT, &text);

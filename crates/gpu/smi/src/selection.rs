@@ -12,7 +12,8 @@ pub(crate) struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// `ids` are indices, PCI addresses or UUIDs, separated by commas; none means every GPU.
+    /// `ids` are indices, PCI addresses or UUIDs, separated by commas; none means every GPU. As for nvidia-smi, those that
+    /// are not there matter only when nothing else is.
     pub(crate) fn of(inventory: &'a Inventory, ids: Option<&str>) -> Result<Self, Reply> {
         let Some(ids) = ids else {
             let selection = Self {
@@ -38,11 +39,11 @@ impl<'a> Selection<'a> {
                 .filter(|gpu| ids.iter().any(|id| is_failed(gpu, id)))
                 .collect(),
         };
-        let every = ids.iter().all(|id| {
-            selection.gpus.iter().any(|gpu| is(gpu, id))
-                || selection.failed.iter().any(|gpu| is_failed(gpu, id))
-        });
-        if every { Ok(selection) } else { Err(none()) }
+        if selection.is_empty() {
+            Err(none())
+        } else {
+            Ok(selection)
+        }
     }
 
     fn is_empty(&self) -> bool {

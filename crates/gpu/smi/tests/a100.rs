@@ -198,10 +198,12 @@ fn commands_keep_to_the_gpu_and_instance_that_they_are_told() {
     machine.done("mig -dgi -gi 2");
     assert_eq!(machine.done("mig -lgi").matches("MIG 3g.20gb").count(), 1);
     let uuid = machine.done("--query-gpu=uuid --format=csv,noheader -i 1");
-    assert!(
-        machine
-            .done(&format!("-i {} -L", uuid.trim()))
-            .starts_with("GPU 1: ")
+    assert_eq!(
+        machine.done(&format!(
+            "-i {},7 --query-gpu=index --format=noheader",
+            uuid.trim()
+        )),
+        "1\n"
     );
 }
 

@@ -115,6 +115,30 @@ const EXACT: &[(&str, u8, &str)] = &[
         "ERROR: Option --bogus is not recognized. Please run 'nvidia-smi -h'.\n\n",
     ),
     ("mig --bogus", 2, "Option \"--bogus\" is not recognized.\n"),
+    ("--query-gpu=", 0, "\n\n"),
+    (
+        "--query-gpu=index,,name --format=csv",
+        0,
+        "index, name\n0, NVIDIA H200\n",
+    ),
+    ("--query-gpu=index --format=noheader -i 0,7", 0, "0\n"),
+    ("-i GPU-x", 6, "No devices were found\n"),
+    (
+        "foo",
+        255,
+        "ERROR: Option foo is not recognized. Please run 'nvidia-smi -h'.\n\n",
+    ),
+    (
+        "--format=csv",
+        255,
+        "ERROR: Option --format=csv is not recognized. Please run 'nvidia-smi -h'.\n\n",
+    ),
+    (
+        "mig -lgip extra",
+        2,
+        "Option \"extra\" is not recognized.\n",
+    ),
+    ("mig -lgi -C", 0, "No MIG-enabled devices found.\n"),
     (
         "--version",
         0,
