@@ -148,12 +148,12 @@ impl Client {
     }
 
     /// Waits for the long-running operation that an answer started, if it started one, showing `what` meanwhile.
+    ///
+    /// ARM has two kinds: `Azure-AsyncOperation` names an operation whose status is asked for, `Location` a result that
+    /// is 202 until it is there.
     pub(crate) async fn wait(&self, started: &Answer, what: &str) -> Result<(), Failure> {
-        let Some(url) = started
-            .headers
-            .get("azure-asyncoperation")
-            .and_then(|v| v.to_str().ok())
-        else {
+        let header = |name| started.headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(url) = header("azure-asyncoperation").or_else(|| header("location")) else {
             return Ok(());
         };
         let path = url
@@ -167,20 +167,8 @@ impl Client {
         let mut pause = Duration::from_millis(10);
         let outcome = loop {
             let answer = self.call(Method::GET, &path, None).await?;
-            match answer.body.get("status").and_then(Value::as_str) {
-                Some("Succeeded") => break Ok(()),
-                Some(end @ ("Failed" | "Canceled")) => {
-                    let reason = answer
-                        .body
-                        .pointer("/error/message")
-                        .and_then(Value::as_str)
-                        .unwrap_or("no reason was given");
-                    break Err(Failure::failed(format!(
-                        "{what}: {}: {reason}",
-                        end.to_lowercase()
-                    )));
-                }
-                _ => {}
+            if let Some(outcome) = ended(&answer, what) {
+                break outcome;
             }
             tokio::time::sleep(pause).await;
             let limit = retry_after(&answer.headers).unwrap_or(Duration::from_secs(1));
@@ -196,6 +184,26 @@ impl Client {
             self.socket.display()
         ))
         .with_help("if `migpool up` was stopped meanwhile, start it again: its state is kept")
+    }
+}
+
+/// How a long-running operation ended, if it has.
+fn ended(answer: &Answer, what: &str) -> Option<Result<(), Failure>> {
+    match answer.body.get("status").and_then(Value::as_str) {
+        Some("Succeeded") => Some(Ok(())),
+        Some(end @ ("Failed" | "Canceled")) => {
+            let reason = answer
+                .body
+                .pointer("/error/message")
+                .and_then(Value::as_str)
+                .unwrap_or("no reason was given");
+            Some(Err(Failure::failed(format!(
+                "{what}: {}: {reason}",
+                end.to_lowercase()
+            ))))
+        }
+        Some(_) => None,
+        None => (answer.status != StatusCode::ACCEPTED).then_some(Ok(())),
     }
 }
 
@@ -247,6 +255,22 @@ mod tests {
         assert_eq!(nested.to_string(), "(C) m");
         assert_eq!(flat.to_string(), "(C) m");
         assert!(matches!(nested, Failure::Usage { .. }));
+    }
+
+    #[test]
+    fn an_operation_ends_by_its_status_and_a_result_by_its_http_status() {
+        let at_work = ended(&answer(200, r#"{"status":"InProgress"}"#), "x");
+        assert!(at_work.is_none());
+        let done = ended(&answer(200, r#"{"status":"Succeeded"}"#), "x");
+        assert!(done.unwrap().is_ok());
+        let body = r#"{"status":"Failed","error":{"message":"GPU 3 is lost"}}"#;
+        let failed = ended(&answer(200, body), "making a pool").unwrap();
+        assert_eq!(
+            failed.unwrap_err().to_string(),
+            "making a pool: failed: GPU 3 is lost"
+        );
+        assert!(ended(&answer(202, ""), "x").is_none());
+        assert!(ended(&answer(204, ""), "x").unwrap().is_ok());
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl Add {
             properties.insert("gpuInstanceProfile".into(), json!(profile));
         }
         if let Some(layout) = &self.layout {
-            properties.insert("layout".into(), json!(layout));
+            properties.insert("layouts".into(), json!(layout));
         }
         if let Some(strategy) = self.mig_strategy {
             let nvidia = json!({"nvidia": {"migStrategy": strategy.arm_name()}});
@@ -309,7 +309,7 @@ fn table(pools: &[Value]) -> String {
         pools.iter().map(|pool| {
             let count = pool.pointer("/properties/count").and_then(Value::as_u64);
             let profile = text(pool, "/properties/gpuInstanceProfile");
-            let layout = text(pool, "/properties/layout");
+            let layout = text(pool, "/properties/layouts");
             vec![
                 text(pool, "/name").into(),
                 text(pool, "/properties/vmSize").into(),

@@ -14,7 +14,7 @@ use mig::MigStrategy;
 use notify::{RecursiveMode, Watcher};
 use pool::NodeName;
 use serde::Deserialize;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -115,12 +115,14 @@ pub async fn supervise(
         let started = Instant::now();
         match command.spawn() {
             Ok(mut child) => {
+                // Held apart from the child: waiting for a child closes the input that it holds.
+                let lifeline = child.stdin.take();
                 loop {
                     let mut now = read(&command.reports);
                     now.trouble.clone_from(&trouble);
                     report(now);
                     tokio::select! {
-                        () = stop.cancelled() => return end(child).await,
+                        () = stop.cancelled() => return end(child, lifeline).await,
                         exit = child.wait() => {
                             let how = exit.map_or_else(|error| error.to_string(), |e| e.to_string());
                             let log = command.folder.join("agent.log");
@@ -130,6 +132,7 @@ pub async fn supervise(
                         Some(()) = touches.recv() => {
                             while touches.try_recv().is_ok() {}
                             // It speaks, so it runs.
+                            trouble = watching.as_ref().err().map(ToString::to_string);
                             if started.elapsed() > Duration::from_secs(60) {
                                 failures = 0;
                             }
@@ -164,8 +167,8 @@ pub async fn supervise(
     }
 }
 
-async fn end(mut child: Child) {
-    drop(child.stdin.take());
+async fn end(mut child: Child, lifeline: Option<ChildStdin>) {
+    drop(lifeline);
     if tokio::time::timeout(LAST_WORD, child.wait()).await.is_err()
         && let Err(error) = child.kill().await
     {
