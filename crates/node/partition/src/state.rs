@@ -19,7 +19,7 @@ pub enum StateError {
     },
     /// The file could not be written: a full disk, a folder without permission.
     #[error(
-        "cannot write {path}: {source}; nothing was changed on the GPUs for want of this record",
+        "cannot write {path}: {source}; the state folder needs room and permission",
         path = path.display()
     )]
     Write {
@@ -30,7 +30,7 @@ pub enum StateError {
     },
     /// The file is not what this program writes.
     #[error(
-        "{path} is damaged: {reason}; move it away, then instances that exist count as somebody else's",
+        "{path} is damaged: {reason}; move it away (without it, instances that exist count as not created by migpool)",
         path = path.display()
     )]
     Damaged {

@@ -1,13 +1,15 @@
 //! An apply is killed at each of its driver calls in turn, and the next one goes on.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+
+use std::process::{Command, ExitStatus, Stdio};
 
 use nvml::Nvml;
 use nvml_sim::{Fault, Moment};
-use partition::{Options, Outcome, Partitioner};
+use partition::{Error, Options, Outcome, Partitioner, Refusal};
 
-use crate::node::{Node, layout};
+use crate::node::{LIFECYCLE, Node, layout};
 
 const ROOT: &str = "MIGPOOL_TEST_CRASH_ROOT";
 const STATE: &str = "MIGPOOL_TEST_CRASH_STATE";
@@ -27,24 +29,37 @@ fn a_kill_at_any_driver_call_is_made_good_by_the_next_apply() {
         return;
     }
     let node = Node::new(&[("A100-40GB", 1)]);
-    for (from, to) in [
-        ("off", "3g.20gb,1c.3g.20gb*2"),
-        ("3g.20gb,2g.10gb,1g.5gb", "1c.3g.20gb*3,4g.20gb"),
-        ("2g.10gb*2", "off"),
-    ] {
+    // What there is, what of that another tool made, what is wanted.
+    let cases: [(&str, &[(&str, u8)], &str); 3] = [
+        ("off", &[], "3g.20gb,1c.3g.20gb*2"),
+        (
+            "3g.20gb,2g.10gb,1g.5gb",
+            &[("1g.5gb", 6)],
+            "4g.20gb,1c.2g.10gb*2,1g.5gb",
+        ),
+        ("2g.10gb*2", &[], "off"),
+    ];
+    for (from, foreign, to) in cases {
         // As many calls as there are when nothing happens.
-        begin(&node, from);
+        begin(&node, from, foreign);
         node.root.record_calls(true).unwrap();
-        assert!(apply_elsewhere(&node, to), "{from} to {to} without a kill");
+        assert!(
+            apply_elsewhere(&node, to).success(),
+            "{from} to {to} without a kill"
+        );
         let calls = node.root.calls().unwrap();
         node.root.record_calls(false).unwrap();
-        let last_change = calls
-            .iter()
-            .rposition(|call| crate::node::LIFECYCLE.contains(&call.as_str()));
 
-        for (nth, call) in (1_u32..).zip(&calls).take(last_change.unwrap() + 3) {
-            for moment in [Moment::Before, Moment::After] {
-                begin(&node, from);
+        for (nth, call) in (1_u32..).zip(&calls) {
+            // A call that only reads has no effect that a kill could come after.
+            let changes = LIFECYCLE.contains(&call.as_str());
+            let moments: &[Moment] = if changes {
+                &[Moment::Before, Moment::After]
+            } else {
+                &[Moment::Before]
+            };
+            for &moment in moments {
+                begin(&node, from, foreign);
                 node.root
                     .inject(Fault::Abort {
                         call: "*".to_owned(),
@@ -52,31 +67,62 @@ fn a_kill_at_any_driver_call_is_made_good_by_the_next_apply() {
                         moment,
                     })
                     .unwrap();
-                let survived = apply_elsewhere(&node, to);
-                assert!(
-                    !survived,
-                    "{from} to {to}: not killed at {nth} ({call}) {moment:?}"
-                );
+                let what = format!("{from} to {to}, killed at {nth} ({call}) {moment:?}");
+                let status = apply_elsewhere(&node, to);
+                assert!(status.signal().is_some(), "{what}: {status}");
                 node.root.clear_faults().unwrap();
-                let report = node.apply(to).unwrap_or_else(|error| {
-                    panic!("{from} to {to}, killed at {nth} ({call}) {moment:?}: {error}")
-                });
-                let what = format!("{from} to {to}, killed at {nth} ({call}) {moment:?}: {report}");
-                assert_eq!(report.outcome, Outcome::Done, "{what}");
-                let after = report.inventory.as_ref().unwrap();
-                assert_eq!(partition::assert(after, &layout(to)), [], "{what}");
+                go_on(&node, foreign, to, &what);
             }
         }
     }
 }
 
-fn begin(node: &Node, from: &str) {
+fn begin(node: &Node, from: &str, foreign: &[(&str, u8)]) {
     node.start_over();
+    if !foreign.is_empty() {
+        node.reach("empty");
+        node.create_foreign(0, foreign);
+    }
     node.reach(from);
 }
 
-/// Applies in a process of its own; tells whether that survived.
-fn apply_elsewhere(node: &Node, wanted: &str) -> bool {
+/// The next apply reaches what is wanted, and it is still known what is ours and what isn't.
+fn go_on(node: &Node, foreign: &[(&str, u8)], to: &str, what: &str) {
+    let report = node
+        .apply(to)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(report.outcome, Outcome::Done, "{what}: {report}");
+    let after = report.inventory.as_ref().unwrap();
+    assert_eq!(
+        partition::assert(after, &layout(to)),
+        [],
+        "{what}: {report}"
+    );
+    let refusals = match node
+        .partitioner()
+        .plan(&layout("empty"), Options::default(), &[])
+    {
+        Ok(_) => vec![],
+        Err(Error::Refused(refused)) => refused.refusals,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    assert_eq!(refusals.len(), foreign.len(), "{what}: {refusals:?}");
+    for ((profile, start), refusal) in foreign.iter().zip(&refusals) {
+        assert!(
+            matches!(refusal, Refusal::Foreign { .. }),
+            "{what}: {refusal}"
+        );
+        assert!(
+            refusal
+                .to_string()
+                .contains(&format!("{profile} at {start}")),
+            "{what}: {refusal}"
+        );
+    }
+}
+
+/// Applies in a process of its own.
+fn apply_elsewhere(node: &Node, wanted: &str) -> ExitStatus {
     Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -89,5 +135,4 @@ fn apply_elsewhere(node: &Node, wanted: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .unwrap()
-        .success()
 }
