@@ -20,6 +20,9 @@ const RELOAD: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 /// The pause after waiting for events failed, so that a driver that always fails is not asked without end.
 const AFTER_FAILED_WAIT: Duration = Duration::from_secs(1);
 
+/// How many events are taken in before a look at the GPUs, however many more there are.
+const MOST_EVENTS: usize = 256;
+
 /// What the owner is told.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerConfig {
@@ -214,7 +217,10 @@ impl Owner {
     /// Takes in what came at the same time: one look is enough for all of it.
     fn take_in_more(&mut self, events: &mut Events) -> bool {
         let mut look = false;
-        while let Waited::Event(event) = events.wait(Duration::ZERO, &self.stop) {
+        for _ in 0..MOST_EVENTS {
+            let Waited::Event(event) = events.wait(Duration::ZERO, &self.stop) else {
+                break;
+            };
             look |= self.take_in(&event);
         }
         look

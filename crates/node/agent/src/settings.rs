@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_a_duration_or_infinite() {
-        let minute = SleepInterval::Every(Duration::from_secs(60));
+        let minute = SleepInterval::Every(Duration::from_mins(1));
         assert_eq!("60s".parse(), Ok(minute));
         assert_eq!("1m0s".parse(), Ok(minute));
         assert_eq!("infinite".parse(), Ok(SleepInterval::Infinite));

@@ -73,12 +73,16 @@ pub fn resources(
     health: &Health,
     config: &Config,
 ) -> Result<Advertisement, StrategyError> {
-    let gpus = fleet.gpus();
-    let mut advertisement = Advertisement::default();
     if config.mig_strategy == MigStrategy::Single {
-        check_single(&gpus)?;
+        check_single(&fleet.gpus())?;
     }
-    for known in gpus {
+    Ok(unchecked(fleet, health, config))
+}
+
+/// The devices of each resource, whether or not the node keeps the strategy's rules.
+pub(crate) fn unchecked(fleet: &Fleet, health: &Health, config: &Config) -> Advertisement {
+    let mut advertisement = Advertisement::default();
+    for known in fleet.gpus() {
         if config.mig_strategy == MigStrategy::None || !known.gpu.mig_enabled() {
             advertisement.add(gpu_resource(known, config), whole_gpu(known, health));
             continue;
@@ -94,7 +98,7 @@ pub fn resources(
             advertisement.add(mig_resource(entry, config), device);
         }
     }
-    Ok(advertisement)
+    advertisement
 }
 
 impl Advertisement {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::advertise::unchecked;
 use crate::allocate::ControlNodes;
 use crate::kubelet::{SocketId, watch_socket};
 use crate::registration::{Registrar, remove_abandoned_sockets};
@@ -38,7 +39,9 @@ pub enum Error {
 /// or the kubelet changes.
 ///
 /// A resource that vanishes stays registered with an empty list, so that the kubelet does not go on counting its
-/// devices. Under a broken strategy every resource is empty, and the status says why.
+/// devices. A node that comes to break the strategy's rules, be it only while somebody partitions it, keeps the
+/// devices that were advertised and are still there, for the sake of those who use them; nothing new is advertised
+/// until the rules are kept again, and the status says why.
 ///
 /// # Errors
 /// When the kubelet's folder cannot be watched, or at the start when the node breaks the strategy's rules and
@@ -64,6 +67,7 @@ pub async fn run(
         config: Arc::new(config),
         fleet: Fleet::default(),
         tables: BTreeMap::new(),
+        specification: None,
         registrars: JoinSet::new(),
         kubelet,
         report,
@@ -106,6 +110,8 @@ struct Manager {
     config: Arc<Config>,
     fleet: Fleet,
     tables: BTreeMap<Resource, watch::Sender<Arc<Table>>>,
+    /// The CDI specification as it was written last.
+    specification: Option<cdi::Specification>,
     registrars: JoinSet<()>,
     kubelet: watch::Receiver<Option<SocketId>>,
     report: mpsc::UnboundedSender<(Resource, Registration)>,
@@ -122,7 +128,10 @@ impl Manager {
         let result = resources(&self.fleet, health, &self.config);
         let (advertisement, mut error) = match &result {
             Ok(advertisement) => (advertisement.clone(), None),
-            Err(error) => (Advertisement::default(), Some(error.to_string())),
+            Err(error) => (
+                self.still_there(unchecked(&self.fleet, health, &self.config)),
+                Some(error.to_string()),
+            ),
         };
         // The specification first: a container may be given a device as soon as it is advertised.
         if let Err(failed) = self.write_specification(&advertisement) {
@@ -142,13 +151,30 @@ impl Manager {
         result.map(|_| ())
     }
 
-    fn write_specification(&self, advertisement: &Advertisement) -> Result<(), cdi::CdiError> {
+    /// What of an advertisement was advertised already.
+    fn still_there(&self, mut advertisement: Advertisement) -> Advertisement {
+        for (resource, devices) in &mut advertisement.resources {
+            let table = self.tables.get(resource).map(|table| table.borrow());
+            devices.retain(|device| table.as_ref().is_some_and(|t| t.get(&device.id).is_some()));
+        }
+        advertisement
+            .resources
+            .retain(|resource, _| self.tables.contains_key(resource));
+        advertisement
+    }
+
+    fn write_specification(&mut self, advertisement: &Advertisement) -> Result<(), cdi::CdiError> {
         if !self.config.uses_cdi() {
             return Ok(());
         }
         let control = ControlNodes::present(&self.config.dev_root);
         let devices = advertisement.resources.values().flatten();
-        cdi::Specification::new(devices, &self.config, &control).write(&self.config.cdi_spec_dir)
+        let specification = cdi::Specification::new(devices, &self.config, &control);
+        if self.specification.as_ref() != Some(&specification) {
+            specification.write(&self.config.cdi_spec_dir)?;
+            self.specification = Some(specification);
+        }
+        Ok(())
     }
 
     fn advertise(&mut self, table: Table) {

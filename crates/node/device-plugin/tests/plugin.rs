@@ -368,6 +368,28 @@ async fn a_node_that_breaks_the_single_strategy_fails_at_once_or_waits_as_told()
 }
 
 #[tokio::test]
+async fn a_node_that_comes_to_break_the_single_strategy_keeps_what_is_still_there() {
+    let mut node = Node::new(2, "1g.5gb");
+    let kubelet = Kubelet::start(&node.kubelet_dir());
+    node.start(node.config(MigStrategy::Single));
+    kubelet.until_counts(GPU, 14, 14).await;
+
+    let gpus = node.nvml.inventory().unwrap().gpus;
+    clear(&node.nvml, &gpus[1]);
+    node.look();
+    let resource = kubelet.until_counts(GPU, 7, 7).await;
+    for entry in gpus[0].mig_devices() {
+        assert!(resource.devices[entry.device.uuid.as_str()]);
+    }
+    node.until_status(|status| status.error.is_some()).await;
+
+    partition(&node.nvml, node.folder.path(), "1g.5gb");
+    node.look();
+    kubelet.until_counts(GPU, 14, 14).await;
+    node.until_status(PluginStatus::is_ready).await;
+}
+
+#[tokio::test]
 async fn a_plugin_that_ends_takes_its_sockets_along_and_the_next_one_registers() {
     let mut node = Node::new(1, "1g.5gb");
     let kubelet = Kubelet::start(&node.kubelet_dir());
