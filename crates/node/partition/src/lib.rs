@@ -3,7 +3,7 @@
 //!
 //! The core is pure: [`plan()`] compares an [`nvml::Inventory`] with a [`mig::NodeLayout`] and
 //! answers with a [`Plan`] of driver calls with explicit placements, or with every reason why it
-//! refuses; [`differences`](assert) and [`export`] read the same two values. The shell is
+//! refuses; [`assert`](fn@assert) and [`export`](fn@export) read the same two values. The shell is
 //! [`Partitioner`]: it takes the node's lock, reads one snapshot, writes down which instances it is
 //! about to create (so that after a kill they are known to be ours, see [`Ownership`]), makes the
 //! calls, reads one snapshot more, and gives back a [`Report`] of every call, which also goes to the

@@ -15,6 +15,9 @@ const ROOT: &str = "MIGPOOL_TEST_CRASH_ROOT";
 const STATE: &str = "MIGPOOL_TEST_CRASH_STATE";
 const LAYOUT: &str = "MIGPOOL_TEST_CRASH_LAYOUT";
 
+/// GPU instances of another tool: profiles and starts.
+type Foreign<'a> = &'a [(&'a str, u8)];
+
 /// This test starts itself again as the process that is killed; there it only applies.
 #[test]
 fn a_kill_at_any_driver_call_is_made_good_by_the_next_apply() {
@@ -30,7 +33,7 @@ fn a_kill_at_any_driver_call_is_made_good_by_the_next_apply() {
     }
     let node = Node::new(&[("A100-40GB", 1)]);
     // What there is, what of that another tool made, what is wanted.
-    let cases: [(&str, &[(&str, u8)], &str); 3] = [
+    let cases: [(&str, Foreign<'_>, &str); 3] = [
         ("off", &[], "3g.20gb,1c.3g.20gb*2"),
         (
             "3g.20gb,2g.10gb,1g.5gb",
@@ -77,7 +80,7 @@ fn a_kill_at_any_driver_call_is_made_good_by_the_next_apply() {
     }
 }
 
-fn begin(node: &Node, from: &str, foreign: &[(&str, u8)]) {
+fn begin(node: &Node, from: &str, foreign: Foreign<'_>) {
     node.start_over();
     if !foreign.is_empty() {
         node.reach("empty");
@@ -87,7 +90,7 @@ fn begin(node: &Node, from: &str, foreign: &[(&str, u8)]) {
 }
 
 /// The next apply reaches what is wanted, and it is still known what is ours and what isn't.
-fn go_on(node: &Node, foreign: &[(&str, u8)], to: &str, what: &str) {
+fn go_on(node: &Node, foreign: Foreign<'_>, to: &str, what: &str) {
     let report = node
         .apply(to)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
