@@ -152,7 +152,12 @@ impl Client {
     /// ARM has two kinds: `Azure-AsyncOperation` names an operation whose status is asked for, `Location` a result that
     /// is 202 until it is there.
     pub(crate) async fn wait(&self, started: &Answer, what: &str) -> Result<(), Failure> {
-        let header = |name| started.headers.get(name).and_then(|value| value.to_str().ok());
+        let header = |name| {
+            started
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let Some(url) = header("azure-asyncoperation").or_else(|| header("location")) else {
             return Ok(());
         };

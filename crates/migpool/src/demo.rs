@@ -77,7 +77,7 @@ impl Demo {
         let expected = self.expected()?;
         let began = Instant::now();
         let mut script = Script::new();
-        script.introduce(&expected);
+        script::introduce(&expected);
         let mut control_plane = ControlPlane::start(self.keep)?;
         let outcome = steps::run(self, &expected, &mut script, &mut control_plane);
         let log = outcome.is_err() || script.broken() > 0;

@@ -56,6 +56,11 @@ impl Failure {
         Self::failed(chain(error))
     }
 
+    /// As [`Self::from_error`], in the shape that `map_err` wants.
+    pub(crate) fn of(error: impl std::error::Error + 'static) -> Self {
+        Self::from_error(&error)
+    }
+
     /// The same failure with a word on what to do next.
     #[must_use]
     pub(crate) fn with_help(self, next: impl Into<String>) -> Self {

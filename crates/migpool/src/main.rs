@@ -5,6 +5,10 @@
 //! lines around the crate that does the work. `demo` runs the whole article. `output` prints tables, JSON and YAML;
 //! `failure` turns what went wrong into a sentence, a next step and an exit code.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "the doc comments of arguments are help texts, where backticks would be seen"
+)]
 
 mod arguments;
 mod client;

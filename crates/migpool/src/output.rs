@@ -28,8 +28,8 @@ pub(crate) fn print<T: Serialize>(
 ) -> Result<(), Failure> {
     let text = match format {
         Format::Table => table(value),
-        Format::Json => serde_json::to_string_pretty(value).map_err(|e| Failure::from_error(&e))?,
-        Format::Yaml => serde_saphyr::to_string(value).map_err(|e| Failure::from_error(&e))?,
+        Format::Json => serde_json::to_string_pretty(value).map_err(Failure::of)?,
+        Format::Yaml => serde_saphyr::to_string(value).map_err(Failure::of)?,
     };
     write_line(&text)
 }

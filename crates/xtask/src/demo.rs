@@ -21,7 +21,7 @@ const ARTICLE: [(&str, u32, &str); 5] = [
 fn demo(binary: &Path, arguments: &[&str], line: &str) -> Result<(), Error> {
     let mut held = false;
     step::run_reading(Command::new(binary).args(arguments), |read| {
-        held |= read.contains(line)
+        held |= read.contains(line);
     })?;
     if held {
         Ok(())
@@ -45,7 +45,7 @@ pub(crate) fn run() -> Result<(), Error> {
             demo(
                 &binary,
                 &arguments,
-                &format!("Allocatable nvidia.com/{resource}: {slices}: {slices}"),
+                &format!("Allocatable nvidia.com/{resource}: {slices} — {slices}"),
             )?;
         }
     }
@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<(), Error> {
         "--mig-strategy",
         "single",
     ];
-    demo(&binary, &arguments, "Allocatable nvidia.com/gpu: 3: 3")?;
+    demo(&binary, &arguments, "Allocatable nvidia.com/gpu: 3 — 3")?;
     as_nobody(&binary)
 }
 

@@ -226,9 +226,7 @@ impl Agent {
 async fn run(config: AgentConfig) -> Result<(), Failure> {
     start_log();
     let cancel = cancelled_by_signals()?;
-    agent::run(config, cancel)
-        .await
-        .map_err(|error| Failure::from_error(&error))
+    agent::run(config, cancel).await.map_err(Failure::of)
 }
 
 impl Common {

@@ -106,8 +106,8 @@ impl Partition {
             Self::Apply(change) => change.apply(),
             Self::Assert(check) => check.run(),
             Self::Export(export) => {
-                let inventory = load(&export.driver)?.inventory().map_err(failed)?;
-                let layout = partition::export(&inventory).map_err(failed)?;
+                let inventory = load(&export.driver)?.inventory().map_err(Failure::of)?;
+                let layout = partition::export(&inventory).map_err(Failure::of)?;
                 print(export.output, &json!({"layout": layout}), |_| {
                     layout.to_string()
                 })
@@ -115,7 +115,7 @@ impl Partition {
             Self::Log(log) => {
                 let reports = partition::Journal::of(&log.state.dir)
                     .reports()
-                    .map_err(failed)?;
+                    .map_err(Failure::of)?;
                 print(log.output, &reports, |reports| {
                     let texts: Vec<_> = reports.iter().map(in_words).collect();
                     if texts.is_empty() {
@@ -171,7 +171,7 @@ impl Change {
 
 impl Check {
     fn run(&self) -> Result<(), Failure> {
-        let inventory = load(&self.driver)?.inventory().map_err(failed)?;
+        let inventory = load(&self.driver)?.inventory().map_err(Failure::of)?;
         let differences = partition::assert(&inventory, &self.layout);
         print(self.output, &differences, |differences| {
             if differences.is_empty() {
@@ -193,22 +193,14 @@ impl Check {
 }
 
 fn load(driver: &DriverRoot) -> Result<Nvml, Failure> {
-    Nvml::load(&driver.driver_root).map_err(failed)
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
-fn failed<E: std::error::Error + 'static>(error: E) -> Failure {
-    Failure::from_error(&error)
+    Nvml::load(&driver.driver_root).map_err(Failure::of)
 }
 
 /// A layout that cannot be is a misuse; everything else failed.
 fn refused(error: partition::Error) -> Failure {
     match error {
         partition::Error::Refused(_) => Failure::usage(chain(&error)),
-        other => failed(other),
+        other => Failure::of(other),
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) struct PodShim {
 }
 
 /// How long `run` and `delete` watch a pod before they leave it to itself and say so.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Pod {
     /// Runs it.
@@ -178,7 +178,7 @@ impl Run {
         for manifest in manifests {
             let path = format!("{pods}/{}", segment(&manifest.metadata.name));
             // JSON is YAML, too.
-            let text = serde_json::to_string(&manifest).map_err(|e| Failure::from_error(&e))?;
+            let text = serde_json::to_string(&manifest).map_err(Failure::of)?;
             let body = json!({"manifest": text});
             let answer = client.call(Method::PUT, &path, Some(&body)).await?;
             let pod: RunningPod = from_resource(&answer.body)?;

@@ -65,9 +65,7 @@ impl Profiles {
             Failure::from_error(&error)
                 .with_help("name a board with --board, or list the known ones with --list")
         })?;
-        let inventory = nvml
-            .inventory()
-            .map_err(|error| Failure::from_error(&error))?;
+        let inventory = nvml.inventory().map_err(Failure::of)?;
         let mut boards: Vec<Board> = Vec::new();
         for gpu in inventory.gpus {
             if gpu.mig.is_some() && !boards.iter().any(|board| board.name == gpu.board.name) {

@@ -154,10 +154,10 @@ impl Sim {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.run(),
-            Self::Show(root) => write_line(&root.open()?.describe().map_err(failed)?),
+            Self::Show(root) => write_line(&root.open()?.describe().map_err(Failure::of)?),
             Self::Inject(inject) => inject.run(),
             Self::Reboot(root) => {
-                root.open()?.reboot().map_err(failed)?;
+                root.open()?.reboot().map_err(Failure::of)?;
                 write_line("the simulated node has rebooted")
             }
         }
@@ -166,7 +166,7 @@ impl Sim {
 
 impl Root {
     fn open(&self) -> Result<DriverRoot, Failure> {
-        DriverRoot::open(&self.root).map_err(failed)
+        DriverRoot::open(&self.root).map_err(Failure::of)
     }
 }
 
@@ -191,12 +191,12 @@ impl Create {
             pass_through: self.pass_through,
             ..Options::default()
         };
-        let made = DriverRoot::create_with(&root, &boards, &options).map_err(failed)?;
+        let made = DriverRoot::create_with(&root, &boards, &options).map_err(Failure::of)?;
         install_nvidia_smi(&root)?;
         let library = made.library_path();
         write_line(&format!(
             "{}\nNVML programs: LD_LIBRARY_PATH={}\nmigpool: NVIDIA_DRIVER_ROOT={}",
-            made.describe().map_err(failed)?.trim_end(),
+            made.describe().map_err(Failure::of)?.trim_end(),
             library.parent().unwrap_or(&library).display(),
             root.display()
         ))
@@ -222,11 +222,11 @@ impl Inject {
         let root = self.root.open()?;
         match self.what.fault() {
             None => {
-                root.clear_faults().map_err(failed)?;
+                root.clear_faults().map_err(Failure::of)?;
                 write_line("no faults any more")
             }
             Some(fault) => {
-                root.inject(fault).map_err(failed)?;
+                root.inject(fault).map_err(Failure::of)?;
                 write_line("injected; `migpool sim inject ROOT clear` ends it")
             }
         }
@@ -274,12 +274,4 @@ impl What {
             Self::Clear => return None,
         })
     }
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
-fn failed<E: std::error::Error + 'static>(error: E) -> Failure {
-    Failure::from_error(&error)
 }

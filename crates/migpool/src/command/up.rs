@@ -53,7 +53,7 @@ impl Up {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            outcome = local::up(config, cancel) => outcome.map_err(|error| Failure::from_error(&error)),
+            outcome = local::up(config, cancel) => outcome.map_err(Failure::of),
             () = announce => Ok(()),
         }
     }

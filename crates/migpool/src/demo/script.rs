@@ -27,19 +27,6 @@ impl Script {
         self.broken
     }
 
-    /// Says what is going to happen.
-    pub(crate) fn introduce(&self, expected: &Expected) {
-        anstream::println!(
-            "The article \"Create a multi-instance GPU node pool in AKS\", on this machine: {} SIMULATED {} per node,\n\
-             cut into {} x {}, advertised as {}. No Kubernetes, no GPU, nothing left behind.",
-            expected.gpus,
-            expected.product,
-            expected.slices,
-            expected.profile,
-            expected.resource
-        );
-    }
-
     /// Says how it ended.
     pub(crate) fn conclude(&self, took: Duration) {
         let kept = self.kept;
@@ -58,41 +45,9 @@ impl Script {
         }
     }
 
-    /// A new step of the article.
-    pub(crate) fn step(&self, number: u32, title: &str) {
-        anstream::println!("\n{}", format!("{number}. {title}").bold());
-    }
-
-    /// A word between commands.
-    pub(crate) fn say(&self, text: &str) {
-        anstream::println!("   {}", text.dimmed());
-    }
-
-    /// Runs a command, printing it and what it prints. The exit code is part of what the caller gets.
-    pub(crate) fn run(&self, mut command: Command) -> Result<Ran, Failure> {
-        let words: Vec<_> = command
-            .get_args()
-            .map(|word| quoted(&word.to_string_lossy()))
-            .collect();
-        anstream::println!("   {} migpool {}", "$".cyan(), words.join(" "));
-        let output = command
-            .output()
-            .map_err(|error| Failure::failed(format!("cannot run migpool: {error}")))?;
-        let ran = Ran {
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            success: output.status.success(),
-            status: code_of(output.status),
-        };
-        for line in ran.stdout.lines().chain(ran.stderr.lines()) {
-            anstream::println!("     {line}");
-        }
-        Ok(ran)
-    }
-
     /// Runs a command that must succeed.
     pub(crate) fn run_well(&mut self, command: Command) -> Result<Ran, Failure> {
-        let ran = self.run(command)?;
+        let ran = run(command)?;
         if ran.success {
             return Ok(ran);
         }
@@ -103,29 +58,74 @@ impl Script {
         )))
     }
 
-    /// The JSON that a command prints, without telling of it: how the promises are checked.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, mut command: Command) -> Result<T, Failure> {
-        let output = command
-            .output()
-            .map_err(|error| Failure::failed(format!("cannot run migpool: {error}")))?;
-        serde_json::from_slice(&output.stdout).map_err(|error| {
-            Failure::failed(format!(
-                "a command that checks did not answer with JSON ({error}): {}",
-                String::from_utf8_lossy(&output.stderr)
-            ))
-        })
-    }
-
     /// What the article promises, whether it held, and what was seen.
     pub(crate) fn promise(&mut self, promise: &str, held: bool, seen: &str) {
         if held {
             self.kept += 1;
-            anstream::println!("   {} {promise}: {seen}", "✓".green());
+            anstream::println!("   {} {promise} — {seen}", "✓".green());
         } else {
             self.broken += 1;
             anstream::println!("   {} {promise}; seen instead: {seen}", "✗".red().bold());
         }
     }
+}
+
+/// Says what is going to happen.
+pub(crate) fn introduce(expected: &Expected) {
+    anstream::println!(
+        "The article \"Create a multi-instance GPU node pool in AKS\", on this machine: {} SIMULATED {} per node,\n\
+         cut into {} x {}, advertised as {}. No Kubernetes, no GPU, nothing left behind.",
+        expected.gpus,
+        expected.product,
+        expected.slices,
+        expected.profile,
+        expected.resource
+    );
+}
+
+/// A new step of the article.
+pub(crate) fn step(number: u32, title: &str) {
+    anstream::println!("\n{}", format!("{number}. {title}").bold());
+}
+
+/// A word between commands.
+pub(crate) fn say(text: &str) {
+    anstream::println!("   {}", text.dimmed());
+}
+
+/// Runs a command, printing it and what it prints. The exit code is part of what the caller gets.
+pub(crate) fn run(mut command: Command) -> Result<Ran, Failure> {
+    let words: Vec<_> = command
+        .get_args()
+        .map(|word| quoted(&word.to_string_lossy()))
+        .collect();
+    anstream::println!("   {} migpool {}", "$".cyan(), words.join(" "));
+    let output = command
+        .output()
+        .map_err(|error| Failure::failed(format!("cannot run migpool: {error}")))?;
+    let ran = Ran {
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        success: output.status.success(),
+        status: code_of(output.status),
+    };
+    for line in ran.stdout.lines().chain(ran.stderr.lines()) {
+        anstream::println!("     {line}");
+    }
+    Ok(ran)
+}
+
+/// The JSON that a command prints, without telling of it: how the promises are checked.
+pub(crate) fn ask<T: DeserializeOwned>(mut command: Command) -> Result<T, Failure> {
+    let output = command
+        .output()
+        .map_err(|error| Failure::failed(format!("cannot run migpool: {error}")))?;
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        Failure::failed(format!(
+            "a command that checks did not answer with JSON ({error}): {}",
+            String::from_utf8_lossy(&output.stderr)
+        ))
+    })
 }
 
 /// What came of a command.

@@ -6,7 +6,7 @@ use pool::{ObservedNode, Pod, PodPhase};
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
-use super::script::Script;
+use super::script::{self, Script};
 use super::{Demo, Expected, Strategy};
 use crate::command::scope;
 use crate::failure::Failure;
@@ -56,7 +56,7 @@ struct Story<'a> {
 
 impl Story<'_> {
     fn resource_group(&mut self) -> Result<(), Failure> {
-        self.script.step(1, "A resource group (az group create)");
+        script::step(1, "A resource group (az group create)");
         let arguments = [
             "group",
             "create",
@@ -66,7 +66,7 @@ impl Story<'_> {
             "southcentralus",
         ];
         self.script.run_well(self.plane.command(&arguments))?;
-        let group: Value = self.script.ask(
+        let group: Value = script::ask(
             self.plane
                 .command(&["group", "show", "--name", GROUP, "-o", "json"]),
         )?;
@@ -77,7 +77,7 @@ impl Story<'_> {
     }
 
     fn cluster(&mut self) -> Result<(), Failure> {
-        self.script.step(2, "A cluster (az aks create)");
+        script::step(2, "A cluster (az aks create)");
         let arguments = [
             "cluster",
             "create",
@@ -96,8 +96,7 @@ impl Story<'_> {
     }
 
     fn node_pool(&mut self) -> Result<(), Failure> {
-        self.script
-            .step(3, "A multi-instance GPU node pool (az aks nodepool add)");
+        script::step(3, "A multi-instance GPU node pool (az aks nodepool add)");
         let profile = self.demo.gpu_instance_profile.to_string();
         let strategy = self.strategy_name();
         let arguments = [
@@ -125,8 +124,7 @@ impl Story<'_> {
             .promise("the pool is made", state == "Succeeded", state);
 
         let other = if profile == "MIG2g" { "MIG3g" } else { "MIG2g" };
-        self.script
-            .say("The profile cannot be changed after creation:");
+        script::say("The profile cannot be changed after creation:");
         let body = json!({"properties": {
             "count": 1,
             "vmSize": self.demo.node_vm_size,
@@ -143,7 +141,7 @@ impl Story<'_> {
             "--body",
             &body.to_string(),
         ];
-        let ran = self.script.run(self.plane.command(&arguments))?;
+        let ran = script::run(self.plane.command(&arguments))?;
         let kept = text(&self.pool(POOL)?, "/properties/gpuInstanceProfile").to_owned();
         self.script.promise(
             "another profile is refused and changes nothing",
@@ -158,7 +156,7 @@ impl Story<'_> {
             "MIG strategy {}: CPU work does not notice",
             self.strategy_name()
         );
-        self.script.step(4, &title);
+        script::step(4, &title);
         let manifest = self.write("cpu-example.yaml", CPU_POD)?;
         self.script
             .run_well(self.plane.command(&["pod", "run", "-f", &manifest]))?;
@@ -173,11 +171,11 @@ impl Story<'_> {
     }
 
     fn plugin_and_discovery(&mut self) -> Result<(), Failure> {
-        self.script.step(
+        script::step(
             5,
             "Device plugin and GPU feature discovery (helm install ...)",
         );
-        self.script.say(
+        script::say(
             "The node's agent runs both, with the pool's strategy; these are the labels it found:",
         );
         let node = self.gpu_node()?;
@@ -186,7 +184,7 @@ impl Story<'_> {
             .iter()
             .filter(|(key, _)| key.starts_with("nvidia.com/"))
         {
-            self.script.say(&format!("{key}={value}"));
+            script::say(&format!("{key}={value}"));
         }
         let resource = match self.demo.mig_strategy {
             Strategy::Single => "gpu".to_owned(),
@@ -211,7 +209,7 @@ impl Story<'_> {
     }
 
     fn capability(&mut self) -> Result<(), Failure> {
-        self.script.step(
+        script::step(
             6,
             "Multi-instance GPU capability (kubectl get nodes, kubectl describe node mignode)",
         );
@@ -247,7 +245,7 @@ impl Story<'_> {
     }
 
     fn work(&mut self) -> Result<(), Failure> {
-        self.script.step(
+        script::step(
             7,
             "Schedule work (kubectl apply, kubectl exec ... nvidia-smi -L)",
         );
@@ -263,7 +261,7 @@ impl Story<'_> {
             }
         };
         if self.demo.mig_strategy == Strategy::Mixed && self.expected.resource != MIXED_RESOURCE {
-            self.script.say(&format!(
+            script::say(&format!(
                 "The article's manifest, with {} in the place of {MIXED_RESOURCE}:",
                 self.expected.resource
             ));
@@ -288,8 +286,7 @@ impl Story<'_> {
         self.script
             .run_well(self.plane.command(&["node", "map", POOL]))?;
 
-        self.script
-            .say("More than promised: kill -9 of the control plane, and a start anew.");
+        script::say("More than promised: kill -9 of the control plane, and a start anew.");
         let before = pids(&pod);
         self.plane.kill_and_restart()?;
         let pod = self.pod(name)?;
@@ -346,7 +343,7 @@ impl Story<'_> {
     }
 
     fn troubleshooting(&mut self) -> Result<(), Failure> {
-        self.script.step(
+        script::step(
             8,
             "Troubleshooting: an api-version older than 2021-08-01 does not know the profile",
         );
@@ -385,7 +382,7 @@ impl Story<'_> {
     }
 
     fn clean_up(&mut self) -> Result<(), Failure> {
-        self.script.step(9, "Clean up");
+        script::step(9, "Clean up");
         let arguments = [
             "nodepool",
             "delete",
@@ -411,11 +408,10 @@ impl Story<'_> {
             self.plane
                 .command(&["group", "delete", "--name", GROUP, "--yes"]),
         )?;
-        let clusters: Vec<Value> = self
-            .script
-            .ask(self.plane.command(&["cluster", "list", "-o", "json"]))?;
-        let left = std::fs::read_dir(self.plane.state_dir().join("nodes"))
-            .map_or(0, |entries| entries.count());
+        let clusters: Vec<Value> =
+            script::ask(self.plane.command(&["cluster", "list", "-o", "json"]))?;
+        let left =
+            std::fs::read_dir(self.plane.state_dir().join("nodes")).map_or(0, Iterator::count);
         self.script.promise(
             "nothing is left",
             clusters.is_empty() && left == 0,
@@ -429,12 +425,11 @@ impl Story<'_> {
     }
 
     fn nodes(&self) -> Result<Vec<ObservedNode>, Failure> {
-        self.script
-            .ask(self.plane.command(&["node", "list", "-o", "json"]))
+        script::ask(self.plane.command(&["node", "list", "-o", "json"]))
     }
 
     fn gpu_node(&self) -> Result<ObservedNode, Failure> {
-        let nodes: Vec<ObservedNode> = self.script.ask(
+        let nodes: Vec<ObservedNode> = script::ask(
             self.plane
                 .command(&["node", "describe", POOL, "-o", "json"]),
         )?;
@@ -470,13 +465,11 @@ impl Story<'_> {
             "-o",
             "json",
         ];
-        self.script.ask(self.plane.command(&arguments))
+        script::ask(self.plane.command(&arguments))
     }
 
     fn pod(&self, name: &str) -> Result<Pod, Failure> {
-        let pods: Vec<Pod> = self
-            .script
-            .ask(self.plane.command(&["pod", "list", "-o", "json"]))?;
+        let pods: Vec<Pod> = script::ask(self.plane.command(&["pod", "list", "-o", "json"]))?;
         pods.into_iter()
             .find(|pod| pod.name.to_string() == name)
             .ok_or_else(|| Failure::failed(format!("pod {name} is not there")))

@@ -18,7 +18,7 @@ fn demo(arguments: &[&str]) -> String {
 fn the_demo_keeps_every_promise_with_the_single_strategy() {
     let text = demo(&[]);
     assert!(
-        text.contains("Allocatable nvidia.com/gpu: 56: 56"),
+        text.contains("Allocatable nvidia.com/gpu: 56 — 56"),
         "{text}"
     );
 }
@@ -27,7 +27,7 @@ fn the_demo_keeps_every_promise_with_the_single_strategy() {
 fn the_demo_keeps_every_promise_with_the_mixed_strategy() {
     let text = demo(&["--mig-strategy", "mixed", "--gpu-instance-profile", "MIG3g"]);
     assert!(
-        text.contains("Allocatable nvidia.com/mig-3g.20gb: 16: 16"),
+        text.contains("Allocatable nvidia.com/mig-3g.20gb: 16 — 16"),
         "{text}"
     );
 }
@@ -42,7 +42,7 @@ fn an_nc24ads_with_mig2g_has_three_slices() {
         "--mig-strategy",
         "single",
     ]);
-    assert!(text.contains("Allocatable nvidia.com/gpu: 3: 3"), "{text}");
+    assert!(text.contains("Allocatable nvidia.com/gpu: 3 — 3"), "{text}");
 }
 
 #[test]

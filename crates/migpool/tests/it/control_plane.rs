@@ -195,7 +195,7 @@ impl ControlPlane {
 
     /// Waits until something holds; fails with the log when it has not after a minute.
     pub(crate) fn eventually<T>(&self, what: &str, mut check: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(found) = check(self) {
                 return found;

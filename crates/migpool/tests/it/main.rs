@@ -1,4 +1,9 @@
 //! migpool as a person uses it: the program itself, with a real control plane on a folder of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on fails, and says where"
+)]
 
 mod article;
 mod bad_input;
