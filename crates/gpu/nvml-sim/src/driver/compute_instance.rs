@@ -55,6 +55,11 @@ pub struct Info {
     pub placement: Span,
 }
 
+/// `NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2`: one slice with the memory of two.
+const ONE_SLICE_DOUBLE_MEMORY: u32 = 9;
+/// `NVML_COMPUTE_INSTANCE_PROFILE_1_SLICE_REV1`: what a public log of a GH200 names for `MIG 1g.24gb`. Assumed of the others.
+const ONE_SLICE_REV1: u32 = 7;
+
 /// All compute instance profiles of a GPU instance, smallest first. `NOT_FOUND` when there is no such GPU instance.
 pub fn profiles(state: &State, instance: GpuInstanceRef) -> Result<Vec<ComputeProfile>, Return> {
     let parent = gpu_instance::profile_of(state, instance)?;
@@ -70,7 +75,11 @@ pub fn profiles(state: &State, instance: GpuInstanceRef) -> Result<Vec<ComputePr
     let profiles = sizes(parent.slices)
         .iter()
         .map(|(id, slices, starts)| ComputeProfile {
-            id: *id,
+            id: if parent.nvml_enum == ONE_SLICE_DOUBLE_MEMORY {
+                ONE_SLICE_REV1
+            } else {
+                *id
+            },
             name: if *slices == parent.slices {
                 parent.name.clone()
             } else {

@@ -47,7 +47,7 @@ fn carve(nvml: &Nvml, gpu: &Gpu, spec: &mig::LayoutSpec) {
             .iter()
             .position(|wanted| wanted.profile == placed.profile);
         for slices in instances.remove(position.unwrap()).compute_instances() {
-            let known = mig::compute_instance_profiles(placed.profile.slices());
+            let known = nvml.compute_instance_profiles(&gpu.uuid, id).unwrap();
             let compute = known
                 .iter()
                 .find(|profile| profile.slices == slices)

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use mig::MigProfile;
 use nvml::{MigModeOutcome, Nvml, ReturnCode};
 
 use super::microseconds;
@@ -105,14 +106,38 @@ impl GpuRun<'_> {
                     let message = format!("no GPU instance was created for {profile}");
                     return Err(self.problem(ProblemKind::Call, &message));
                 };
-                self.call(
-                    "nvmlGpuInstanceCreateComputeInstance",
-                    format!("{profile} (profile {profile_id}) in GPU instance {instance}"),
-                    || nvml.create_compute_instance(uuid, instance, *profile_id),
-                    |id| format!("ok: compute instance {id}"),
-                )
-                .map(drop)
+                self.create_compute_instance(instance, *profile, *profile_id)
             }
+        }
+    }
+
+    /// Creates a compute instance. Its profile id is the one that boards have as a rule; where the driver does not know
+    /// it there, its own list of the GPU instance's profiles says which one has as many slices.
+    fn create_compute_instance(
+        &mut self,
+        instance: u32,
+        profile: MigProfile,
+        profile_id: u32,
+    ) -> Result<(), Problem> {
+        let (nvml, uuid) = (self.nvml, &self.gpu.uuid);
+        let mut create = |profile_id: u32| {
+            self.call(
+                "nvmlGpuInstanceCreateComputeInstance",
+                format!("{profile} (profile {profile_id}) in GPU instance {instance}"),
+                || nvml.create_compute_instance(uuid, instance, profile_id),
+                |id| format!("ok: compute instance {id}"),
+            )
+        };
+        let Err(problem) = create(profile_id) else {
+            return Ok(());
+        };
+        let listed = nvml
+            .compute_instance_profiles(uuid, instance)
+            .unwrap_or_default();
+        let slices = profile.compute_slices();
+        match listed.iter().find(|listed| listed.slices == slices) {
+            Some(other) if other.id != profile_id => create(other.id).map(drop),
+            _ => Err(problem),
         }
     }
 

@@ -63,10 +63,8 @@ fn set_up(node: &Node, case: &Case) -> Gpu {
             .create_gpu_instance(&gpu.uuid, known.id, placed.placement)
             .unwrap();
         if case.finished & (1 << bit) != 0 {
-            let whole = mig::compute_instance_profiles(known.slices)
-                .last()
-                .unwrap()
-                .id;
+            let profiles = nvml.compute_instance_profiles(&gpu.uuid, id).unwrap();
+            let whole = profiles.last().unwrap().id;
             nvml.create_compute_instance(&gpu.uuid, id, whole).unwrap();
         }
         if case.ours & (1 << bit) != 0 {
