@@ -47,8 +47,8 @@ pub(crate) struct Create {
     #[arg(short = 'c', long, default_value_t = 3)]
     node_count: u32,
     /// VM size of the system pool's nodes; the service chooses one when it is left out
-    #[arg(short = 's', long, default_value = "")]
-    node_vm_size: String,
+    #[arg(short = 's', long, value_name = "SIZE")]
+    node_vm_size: Option<String>,
     /// Name of the system pool
     #[arg(long, default_value = "nodepool1")]
     nodepool_name: String,
@@ -165,7 +165,8 @@ impl Create {
                 "agentPoolProfiles": [{
                     "name": self.nodepool_name,
                     "count": self.node_count,
-                    "vmSize": self.node_vm_size,
+                    // Empty is ARM's word for: the service's default.
+                    "vmSize": self.node_vm_size.as_deref().unwrap_or_default(),
                     "type": "VirtualMachineScaleSets",
                     "mode": "System",
                 }],

@@ -15,6 +15,9 @@ use crate::output::{columns, print};
 
 /// Nodes.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "A node may be named by itself or by its pool: `migpool node describe mignode` describes every node of pool mignode."
+)]
 pub(crate) enum Node {
     /// List the nodes
     List(List),

@@ -81,12 +81,18 @@ impl Strategy {
 
 /// `nodepool add`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    migpool nodepool add --name mignode -g myResourceGroup --cluster-name myAKSCluster \\\n      \
+        --node-vm-size Standard_ND96asr_v4 --gpu-instance-profile MIG1g --node-count 1\n  \
+    migpool nodepool add --name mixed -g myResourceGroup --cluster-name myAKSCluster --node-count 1 \\\n      \
+        --node-vm-size Standard_ND96asr_v4 --mig-strategy mixed --layout '0-3=3g.20gb,2g.10gb,1g.5gb*2;4-7=off'\n\
+    `migpool profiles --list` lists the VM sizes with MIG, `migpool profiles -s SIZE` what their GPUs can be cut into.")]
 pub(crate) struct Add {
     #[command(flatten)]
     pool: Named,
     /// VM size of the nodes; it decides the GPUs, e.g. `Standard_ND96asr_v4` has 8 A100 40GB
-    #[arg(short = 's', long, default_value = "")]
-    node_vm_size: String,
+    #[arg(short = 's', long, value_name = "SIZE")]
+    node_vm_size: Option<String>,
     /// GPU instance profile: every GPU is partitioned into as many of it as fit; cannot be changed later
     /// [possible values: MIG1g, MIG2g, MIG3g, MIG4g, MIG7g]
     #[arg(long, value_name = "PROFILE")]
@@ -236,7 +242,9 @@ impl Add {
     fn body(&self) -> Value {
         let mut properties = Map::new();
         properties.insert("count".into(), json!(self.node_count));
-        properties.insert("vmSize".into(), json!(self.node_vm_size));
+        // Empty is ARM's word for: the service's default.
+        let vm_size = self.node_vm_size.as_deref().unwrap_or_default();
+        properties.insert("vmSize".into(), json!(vm_size));
         properties.insert("type".into(), json!("VirtualMachineScaleSets"));
         let mode = match self.mode {
             Mode::System => "System",

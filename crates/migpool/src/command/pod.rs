@@ -22,6 +22,10 @@ use crate::output::{columns, print, write_line};
 
 /// Pods on local nodes.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    migpool pod run -f examples/single-strategy-example.yaml\n  \
+    migpool pod exec nvidia-single -- nvidia-smi -L\n  \
+    migpool pod delete nvidia-single")]
 pub(crate) enum Pod {
     /// Run the pods of a manifest; the manifest's command runs on this machine, its image is not pulled
     Run(Run),
