@@ -290,6 +290,6 @@ pub(crate) fn channel() -> (
     watch::Receiver<u64>,
 ) {
     let (outbox, inbox) = mpsc::unbounded_channel();
-    let (changes, changed) = watch::channel(0);
-    (outbox, inbox, changes, changed)
+    let (changes, watched) = watch::channel(0);
+    (outbox, inbox, changes, watched)
 }

@@ -31,10 +31,10 @@ use tonic::transport::Channel;
 use ledger::{Assignment, Device, DeviceLedger, Holder, LedgerError};
 
 /// How long a plugin that went away is waited for before its devices stop counting (the kubelet's).
-const GRACE: Duration = Duration::from_secs(5 * 60);
+const GRACE: Duration = Duration::from_mins(5);
 
 /// How long a plugin may take for one answer. The kubelet waits for ever; a person would not.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a [`DeviceManager`] needs to know.
 #[derive(Debug, Clone)]
@@ -338,16 +338,13 @@ impl DeviceManager {
         let mut response = answer(resource, "Allocate", call)
             .await?
             .container_responses;
-        let response = match (response.pop(), response.is_empty()) {
-            (Some(response), true) => response,
-            _ => {
-                return Err(AdmissionError::Plugin {
-                    resource: resource.clone(),
-                    call: "Allocate",
-                    reason: "it did not answer for exactly one container".to_owned(),
-                    gone: false,
-                });
-            }
+        let (Some(response), true) = (response.pop(), response.is_empty()) else {
+            return Err(AdmissionError::Plugin {
+                resource: resource.clone(),
+                call: "Allocate",
+                reason: "it did not answer for exactly one container".to_owned(),
+                gone: false,
+            });
         };
         if endpoint.pre_start {
             let request = PreStartContainerRequest {

@@ -26,7 +26,8 @@ use crate::kubelet::{DeviceManager, DeviceManagerConfig};
 use crate::store::NodeRow;
 use agent_process::{AgentCommand, AgentStatus};
 
-pub use observed::observe;
+pub(crate) use observed::labels;
+pub use observed::{machine, observe};
 
 /// What all nodes of this machine have in common.
 #[derive(Debug, Clone)]
@@ -69,6 +70,10 @@ impl NodeFolder {
     // In the folder of the plugins' sockets it would be taken for one of theirs.
     fn pod_resources_socket(&self) -> PathBuf {
         self.0.join("kubelet").join("pod-resources.sock")
+    }
+
+    fn agent_state(&self) -> PathBuf {
+        self.0.join("agent")
     }
 
     fn reports(&self) -> PathBuf {
@@ -184,7 +189,7 @@ impl Keeper {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_mins(1)),
             }
         };
         tokio::join!(self.pass_on_devices(), self.run_agent());
@@ -236,6 +241,7 @@ impl Keeper {
             kubelet_dir: self.folder.kubelet(),
             pod_resources_socket: self.folder.pod_resources_socket(),
             reports: self.folder.reports(),
+            state_dir: self.folder.agent_state(),
             layout: self.spec.layout.as_ref().map(ToString::to_string),
             mig_strategy: self.spec.mig_strategy,
         };
@@ -283,7 +289,11 @@ impl Making {
     /// has them while it is open.
     fn make(&self) -> Result<Option<File>, String> {
         let size = VmSize::find(&self.spec.vm_size).map_err(|error| error.to_string())?;
-        for folder in [self.folder.kubelet(), self.folder.reports()] {
+        for folder in [
+            self.folder.kubelet(),
+            self.folder.reports(),
+            self.folder.agent_state(),
+        ] {
             fs::create_dir_all(&folder)
                 .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         }

@@ -92,13 +92,13 @@ impl Running {
                 touched,
             },
         };
-        let (outbox, inbox, changes, changed) = engine::channel();
+        let (outbox, inbox, changes, node_changes) = engine::channel();
         let engine = Engine::start(database.clone(), settings, outbox.clone(), changes).await?;
         let engine = tokio::spawn(engine.run(inbox, cancel));
         let backend = LocalBackend {
             database,
             engine: outbox,
-            changes: changed,
+            changes: node_changes,
         };
         Ok(Self {
             backend,

@@ -1,4 +1,5 @@
 //! Whatever is killed when: no device is given twice, no container is started twice, nothing is lost.
+#![allow(clippy::expect_used)]
 
 mod common;
 

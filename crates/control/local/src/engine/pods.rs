@@ -1,16 +1,18 @@
 //! What the engine does about pods.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pool::{ClusterKey, NodeName, PodName, VmSize, WorkloadError};
+use pool::{ClusterKey, NodeName, PodName, PodPhase, VmSize, WorkloadError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::shown::phase;
 use super::{Engine, Message, Pod, unavailable};
 use crate::kubelet::ledger::{Assignment, Holder};
 use crate::kubelet::{AdmissionError, Wish};
-use crate::node::{NodeFolder, observe};
+use crate::node::{NodeFolder, labels, machine};
 use crate::pod::manifest::Manifest;
 use crate::pod::runner::{Driver, PodEvent, PodTask};
 use crate::pod::scheduler::{NodeView, place};
@@ -194,13 +196,17 @@ impl Engine {
             return;
         }
         pending.sort();
+        let mut clusters: BTreeMap<ClusterKey, Vec<NodeView>> = BTreeMap::new();
         for (_, uid) in pending {
             let Some(pod) = self.pods.get(&uid) else {
                 continue;
             };
-            let views = self.node_views(&pod.row.cluster);
+            let cluster = &pod.row.cluster;
+            let views = clusters
+                .entry(cluster.clone())
+                .or_insert_with(|| self.node_views(cluster));
             let spec = &pod.row.manifest.spec;
-            match place(spec, &pod.row.manifest.requests(), &views) {
+            match place(spec, &pod.row.manifest.requests(), views) {
                 Ok(view) => {
                     let name = self
                         .nodes
@@ -298,7 +304,12 @@ impl Engine {
             return;
         };
         match event {
-            PodEvent::Statuses(statuses) => pod.statuses = statuses,
+            PodEvent::Statuses(statuses) => {
+                pod.statuses = statuses;
+                if phase(pod) == PodPhase::Running {
+                    pod.waiting.clear();
+                }
+            }
             PodEvent::Waiting(reason) => pod.waiting = reason,
             PodEvent::NextGeneration {
                 container,
@@ -309,11 +320,12 @@ impl Engine {
                 if let Some(known) = row.generations.get_mut(container) {
                     *known = generation;
                 }
-                pod.row = row.clone();
                 match self.database.put_pod(&row, Vec::new()).await {
                     Ok(()) => {
+                        pod.row = row;
                         let _ = written.send(());
                     }
+                    // Nothing is answered, and so it is asked again.
                     Err(error) => {
                         unavailable(&error);
                     }
@@ -321,18 +333,18 @@ impl Engine {
             }
             PodEvent::Failed(reason) => {
                 let row = PodRow {
-                    failure: Some(reason),
+                    failure: Some(reason.clone()),
                     ..pod.row.clone()
                 };
-                self.ended(uid, row).await;
+                self.ended(uid, row, PodEvent::Failed(reason)).await;
             }
             PodEvent::Ended(finals) => {
                 pod.statuses.clone_from(&finals);
                 let row = PodRow {
-                    finals,
+                    finals: finals.clone(),
                     ..pod.row.clone()
                 };
-                self.ended(uid, row).await;
+                self.ended(uid, row, PodEvent::Ended(finals)).await;
             }
             PodEvent::Gone => self.gone(uid).await,
         }
@@ -340,10 +352,11 @@ impl Engine {
     }
 
     /// Nothing of the pod runs any more: what it held is free, once that is written down.
-    async fn ended(&mut self, uid: &str, row: PodRow) {
+    async fn ended(&mut self, uid: &str, row: PodRow, event: PodEvent) {
         if let Err(error) = self.database.put_ended_pod(&row).await {
-            // Its devices stay held; the next start of the control plane finds it ended again.
+            // Its devices stay held until it is.
             unavailable(&error);
+            self.again(uid, event);
             return;
         }
         let node = row.node.clone();
@@ -357,23 +370,20 @@ impl Engine {
     async fn gone(&mut self, uid: &str) {
         if let Err(error) = self.database.delete_pod(uid).await {
             unavailable(&error);
-            // It is ended already; ending it again is only how it is tried again.
-            if let Some(pod) = self.pods.get_mut(uid) {
-                pod.stop = None;
-            }
-            let outbox = self.outbox.clone();
-            let uid = uid.to_owned();
-            tokio::spawn(async move {
-                tokio::time::sleep(REST).await;
-                let _ = outbox.send(Message::Pod {
-                    uid,
-                    event: PodEvent::Gone,
-                });
-            });
+            self.again(uid, PodEvent::Gone);
             return;
         }
         let node = self.pods.remove(uid).and_then(|pod| pod.row.node);
         self.release(node.as_ref(), uid).await;
+    }
+
+    /// Something that could not be written down now is told again a little later.
+    fn again(&self, uid: &str, event: PodEvent) {
+        let (outbox, uid) = (self.outbox.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(REST).await;
+            let _ = outbox.send(Message::Pod { uid, event });
+        });
     }
 
     async fn release(&self, node: Option<&NodeName>, uid: &str) {
@@ -403,19 +413,16 @@ impl Engine {
     pub(super) fn node_view(&self, name: &NodeName) -> Option<NodeView> {
         let node = self.nodes.get(name)?;
         let state = node.state();
-        let observed = observe(&node.row, &state);
+
         let mut free = state
             .manager
             .as_ref()
             .map(|manager| manager.view().borrow().ledger().free())
             .unwrap_or_default();
         // Kubernetes counts processors in thousandths.
+        let machine = machine(&node.row);
         for (resource, unit) in [("cpu", 1000), ("memory", 1)] {
-            let whole = observed
-                .allocatable
-                .get(resource)
-                .copied()
-                .unwrap_or_default();
+            let whole = machine.get(resource).copied().unwrap_or_default();
             let running = self.pods_on(name).filter(|pod| !has_ended(&pod.row));
             let used: u64 = running
                 .map(|pod| {
@@ -434,8 +441,8 @@ impl Engine {
         }
         Some(NodeView {
             name: name.to_string(),
-            ready: observed.ready,
-            labels: observed.labels,
+            ready: state.ready() && !node.row.deleting,
+            labels: labels(&node.row, &state),
             taints: node.row.spec.taints.clone(),
             free,
         })

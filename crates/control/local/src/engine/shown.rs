@@ -113,7 +113,7 @@ fn pick<'a>(pod: &'a Pod, name: Option<&str>) -> Result<&'a Container, WorkloadE
     })
 }
 
-fn phase(pod: &Pod) -> PodPhase {
+pub(super) fn phase(pod: &Pod) -> PodPhase {
     let row = &pod.row;
     if row.deleting {
         return PodPhase::Terminating;

@@ -156,11 +156,11 @@ async fn follow(
                 generation,
             },
         };
-        let last = matches!(message, Message::StreamEnded { .. });
+        let is_last = matches!(message, Message::StreamEnded { .. });
         let Some(messages) = messages.upgrade() else {
             return;
         };
-        if messages.send(message).is_err() || last {
+        if messages.send(message).is_err() || is_last {
             return;
         }
     }

@@ -31,7 +31,7 @@ pub struct AgentCommand {
     pub program: PathBuf,
     /// The node.
     pub node: NodeName,
-    /// The node's folder: the agent's log and state are kept there.
+    /// The node's folder: the agent's log is kept there.
     pub folder: PathBuf,
     /// Where the driver lies.
     pub driver_root: PathBuf,
@@ -41,6 +41,8 @@ pub struct AgentCommand {
     pub pod_resources_socket: PathBuf,
     /// The folder for the agent's status and labels, which is watched.
     pub reports: PathBuf,
+    /// Where the agent keeps what it must not forget.
+    pub state_dir: PathBuf,
     /// The layout; MIG is left alone when `None`.
     pub layout: Option<String>,
     /// How slices are advertised.
@@ -60,7 +62,7 @@ impl AgentCommand {
         option("--mig-strategy", self.mig_strategy.to_string().into());
         option("--device-list-strategy", "envvar".into());
         option("--labels-file", self.reports.join(LABELS_FILE).into());
-        option("--state-dir", self.folder.join("agent").into());
+        option("--state-dir", self.state_dir.clone().into());
         option(
             "--pod-resources-socket",
             self.pod_resources_socket.clone().into(),
@@ -107,8 +109,8 @@ pub async fn supervise(
     stop: &CancellationToken,
     report: impl Fn(AgentReport),
 ) {
-    let (touched, mut touches) = mpsc::unbounded_channel();
-    let watching = watch_folder(&command.reports, touched);
+    let (sender, mut touches) = mpsc::unbounded_channel();
+    let watching = watch_folder(&command.reports, sender);
     let mut trouble = watching.as_ref().err().map(ToString::to_string);
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
@@ -132,11 +134,7 @@ pub async fn supervise(
                         Some(()) = touches.recv() => {
                             while touches.try_recv().is_ok() {}
                             // It speaks, so it runs.
-                            trouble = watching.as_ref().err().map(ToString::to_string);
-                            if started.elapsed() > Duration::from_secs(60) {
-                                failures = 0;
-                            }
-                        }
+                            trouble = watching.as_ref().err().map(ToString::to_string); }
                     }
                 }
             }
@@ -152,7 +150,7 @@ pub async fn supervise(
             trouble: trouble.clone(),
             ..AgentReport::default()
         });
-        if started.elapsed() > Duration::from_secs(60) {
+        if started.elapsed() > Duration::from_mins(1) {
             failures = 0;
         }
         let pause = Duration::from_millis(200).saturating_mul(1 << failures.min(8));
@@ -160,9 +158,6 @@ pub async fn supervise(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause.min(Duration::from_secs(30))) => {}
-        }
-        if failures == 1 {
-            trouble = watching.as_ref().err().map(ToString::to_string);
         }
     }
 }

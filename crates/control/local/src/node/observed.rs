@@ -69,8 +69,10 @@ fn phase(row: &NodeRow, state: &NodeState) -> (NodePhase, String) {
     }
 }
 
-/// What the VM size is said to have. A local node's processes share this machine all the same.
-fn machine(row: &NodeRow) -> BTreeMap<String, u64> {
+/// What the VM size is said to have: `cpu` in cores, `memory` in bytes. A local node's processes share
+/// this machine all the same.
+#[must_use]
+pub fn machine(row: &NodeRow) -> BTreeMap<String, u64> {
     let size = VmSize::find(&row.spec.vm_size).ok();
     let size = size.into_iter().flat_map(|size| {
         let memory = u64::from(size.memory_gib) << 30;
@@ -82,7 +84,8 @@ fn machine(row: &NodeRow) -> BTreeMap<String, u64> {
     size.collect()
 }
 
-fn labels(row: &NodeRow, state: &NodeState) -> BTreeMap<String, String> {
+/// All labels of a node.
+pub(crate) fn labels(row: &NodeRow, state: &NodeState) -> BTreeMap<String, String> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -126,9 +129,10 @@ pub(super) fn conditions(
     };
     let mut all = vec![("Ready", ready.1, ready.0, message)];
     if let Some(partition) = agent.and_then(|agent| agent.partition.as_ref()) {
-        let (status, reason) = match partition.done {
-            true => (ConditionStatus::True, "LayoutApplied"),
-            false => (ConditionStatus::False, "LayoutNotApplied"),
+        let (status, reason) = if partition.done {
+            (ConditionStatus::True, "LayoutApplied")
+        } else {
+            (ConditionStatus::False, "LayoutNotApplied")
         };
         all.push((
             "Partitioned",

@@ -349,17 +349,7 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
             match self.keep_shim(index, generation).await {
                 Ok(Kept::Finished(status)) => return (index, status),
                 Ok(Kept::Died) => {
-                    let (written, done) = tokio::sync::oneshot::channel();
-                    generation += 1;
-                    (self.report)(PodEvent::NextGeneration {
-                        container: index,
-                        generation,
-                        written,
-                    });
-                    if done.await.is_err() {
-                        // Not written down, so it must not be used; the engine is ending.
-                        std::future::pending::<()>().await;
-                    }
+                    generation = self.next_generation(index, generation + 1).await;
                     continue;
                 }
                 Ok(Kept::NotStarted(reason)) => (self.report)(PodEvent::Waiting(reason)),
@@ -367,6 +357,22 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    }
+
+    /// Waits until the generation is written down: it must not be used before.
+    async fn next_generation(&self, container: usize, generation: u64) -> u64 {
+        loop {
+            let (written, done) = tokio::sync::oneshot::channel();
+            (self.report)(PodEvent::NextGeneration {
+                container,
+                generation,
+                written,
+            });
+            if done.await.is_ok() {
+                return generation;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 

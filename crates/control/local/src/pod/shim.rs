@@ -156,7 +156,7 @@ fn folder_status(spec: &ContainerSpec, generation: u64) -> ContainerStatus {
 /// minutes, and from the beginning again after a run of 10 minutes (the kubelet's numbers).
 fn back_off(restarts: u32, lasted: Duration) -> Duration {
     const FIRST: Duration = Duration::from_secs(10);
-    const LONGEST: Duration = Duration::from_secs(300);
+    const LONGEST: Duration = Duration::from_mins(5);
     if restarts == 0 || lasted >= 2 * LONGEST {
         return Duration::ZERO;
     }
@@ -399,7 +399,7 @@ mod tests {
         let delays: Vec<u64> = (0..8).map(|n| back_off(n, crash).as_secs()).collect();
         assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(back_off(u32::MAX, crash).as_secs(), 300);
-        assert_eq!(back_off(7, Duration::from_secs(600)), Duration::ZERO);
+        assert_eq!(back_off(7, Duration::from_mins(10)), Duration::ZERO);
     }
 
     #[test]

@@ -78,14 +78,14 @@ fn assignment(pod: &PodRow, device: &str) -> Assignment {
     }
 }
 
-async fn open(dir: &tempfile::TempDir) -> Database {
+fn open(dir: &tempfile::TempDir) -> Database {
     Database::open(&dir.path().join("migpool.db")).expect("opens")
 }
 
 #[tokio::test]
 async fn a_commit_happens_wholly_or_not_at_all() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let store = open(&dir).await;
+    let store = open(&dir);
     let first = store
         .commit(vec![put("s/a", Expected::Absent, "1")])
         .await
@@ -112,7 +112,7 @@ async fn a_revision_is_never_used_again_not_even_after_a_delete_and_a_restart() 
     let dir = tempfile::tempdir().expect("tempdir");
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..3 {
-        let store = open(&dir).await;
+        let store = open(&dir);
         let revision = store
             .commit(vec![put("s/a", Expected::Absent, "x")])
             .await
@@ -131,7 +131,7 @@ async fn a_revision_is_never_used_again_not_even_after_a_delete_and_a_restart() 
 #[tokio::test]
 async fn a_scan_finds_what_lies_within_its_scope_and_nothing_beside_it() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let store = open(&dir).await;
+    let store = open(&dir);
     let subscription = pool::SubscriptionId::local();
     let inside = format!("{}/g_%/c", subscription.folded());
     let beside = format!("{}/gxx/c", subscription.folded());
@@ -172,7 +172,7 @@ async fn a_scan_finds_what_lies_within_its_scope_and_nothing_beside_it() {
 #[tokio::test]
 async fn a_device_cannot_be_written_down_for_two_pods() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let store = open(&dir).await;
+    let store = open(&dir);
     store.put_node(&node()).await.expect("node");
     let (one, two) = (pod("one"), pod("two"));
     store
@@ -185,7 +185,7 @@ async fn a_device_cannot_be_written_down_for_two_pods() {
     );
     assert!(taken.await.is_err());
     // The refused transaction wrote neither the pod nor its other device.
-    assert_eq!(store.pods().await.expect("pods"), [one.clone()]);
+    assert_eq!(store.pods().await.expect("pods"), vec![one.clone()]);
     let held = store.assignments().await.expect("assignments");
     assert_eq!(
         held,
@@ -203,7 +203,7 @@ async fn a_device_cannot_be_written_down_for_two_pods() {
 #[tokio::test]
 async fn what_was_committed_is_there_after_a_restart() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let store = open(&dir).await;
+    let store = open(&dir);
     let one = pod("one");
     store.put_node(&node()).await.expect("node");
     store
@@ -211,9 +211,9 @@ async fn what_was_committed_is_there_after_a_restart() {
         .await
         .expect("pod");
     drop(store);
-    let store = open(&dir).await;
+    let store = open(&dir);
     assert_eq!(store.nodes().await.expect("nodes"), [node()]);
-    assert_eq!(store.pods().await.expect("pods"), [one.clone()]);
+    assert_eq!(store.pods().await.expect("pods"), vec![one.clone()]);
     store
         .put_ended_pod(&PodRow { node: None, ..one })
         .await

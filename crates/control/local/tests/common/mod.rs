@@ -1,5 +1,5 @@
 //! What the tests share.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used)]
 
 pub(crate) mod model;
 
@@ -12,7 +12,7 @@ use pool::{Action, NodeProvider, Pod, PodPhase, Workloads};
 use tokio_util::sync::CancellationToken;
 
 /// A wait ends when something holds or the test has failed; no test depends on how long it takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The helper program, which `cargo test` builds with the examples.
 pub(crate) fn program() -> PathBuf {

@@ -1,4 +1,5 @@
 //! The cluster, node and pods that the tests and their helper program speak of.
+#![allow(dead_code, clippy::expect_used)]
 
 use pool::{ClusterKey, GroupKey, NodeName, NodeSpec, PoolKey, SubscriptionId};
 
