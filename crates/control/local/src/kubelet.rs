@@ -1,8 +1,8 @@
 //! The kubelet's side of the device plugin interface v1beta1: a [`DeviceManager`] for one node.
 //!
 //! [`ledger`] is the pure book of devices and holders. Here is its shell: one task owns the book and
-//! publishes it on a watch channel; [`registration`] takes plugins in and follows their device lists;
-//! [`pod_resources`] answers who holds what. What is held is kept by the caller, in the same
+//! publishes it on a watch channel; `registration` takes plugins in and follows their device lists;
+//! `pod_resources` answers who holds what. What is held is kept by the caller, in the same
 //! transaction as the pod that holds it, and given back at the next start.
 
 pub mod ledger;

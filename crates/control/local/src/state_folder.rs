@@ -5,11 +5,17 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
 /// The version of what this program keeps in the folder.
 pub const VERSION: u32 = 1;
+
+/// How often, and after which pauses, a lock that is held is asked for again.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest path of a Unix socket, in bytes: `sun_path` without its end.
 const LONGEST_SOCKET: usize = 107;
@@ -22,7 +28,8 @@ pub struct StateFolder {
 }
 
 impl StateFolder {
-    /// Opens the folder, making it (mode 0700) where it is missing.
+    /// Opens the folder, making it (mode 0700) where it is missing. Blocks for up to a second while
+    /// another process holds it.
     ///
     /// # Errors
     /// When the folder cannot be used; nothing was changed in it then, apart from its own files
@@ -147,23 +154,31 @@ fn take_lock(path: &Path) -> Result<File, StateFolderError> {
         .mode(0o600)
         .open(path.join("lock"))
         .map_err(unusable)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let read = lock.read_to_string(&mut pid);
-            let known = read.is_ok() && !pid.trim().is_empty();
-            let pid = if known {
-                pid.trim().to_owned()
-            } else {
-                "unknown".to_owned()
-            };
-            return Err(StateFolderError::InUse {
-                folder: path.to_owned(),
-                pid,
-            });
+    let mut tries = LOCK_TRIES;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            // A process that was just killed holds it for as long as it takes to die.
+            Err(rustix::io::Errno::WOULDBLOCK) if tries > 0 => {
+                tries -= 1;
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let read = lock.read_to_string(&mut pid);
+                let known = read.is_ok() && !pid.trim().is_empty();
+                let pid = if known {
+                    pid.trim().to_owned()
+                } else {
+                    "unknown".to_owned()
+                };
+                return Err(StateFolderError::InUse {
+                    folder: path.to_owned(),
+                    pid,
+                });
+            }
+            Err(errno) => return Err(unusable(errno.into())),
         }
-        Err(errno) => return Err(unusable(errno.into())),
     }
     let write = |lock: &mut File| {
         lock.set_len(0)?;

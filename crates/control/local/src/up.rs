@@ -38,6 +38,9 @@ pub enum UpError {
     /// The state folder cannot be used; the sentence says why and what to do.
     #[error(transparent)]
     StateFolder(#[from] StateFolderError),
+    /// The start broke off.
+    #[error("the start broke off: {0}")]
+    Interrupted(String),
     /// The store does not work.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -75,7 +78,9 @@ impl Running {
     /// # Errors
     /// As [`up`].
     pub async fn start(config: &UpConfig, cancel: CancellationToken) -> Result<Self, UpError> {
-        let folder = StateFolder::open(&config.state_dir)?;
+        let state_dir = config.state_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || StateFolder::open(&state_dir)).await;
+        let folder = opened.map_err(|error| UpError::Interrupted(error.to_string()))??;
         let database = Database::open(&folder.database())?;
         let (touched, _) = broadcast::channel(1024);
         let watcher = watch_names(&folder.status(), touched.clone())?;
