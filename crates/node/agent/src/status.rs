@@ -162,23 +162,36 @@ impl Status {
 
     /// What is wrong though the node works.
     fn complaint(&self) -> Option<String> {
-        let failed = self
+        let lost: Vec<_> = self
             .inventory
             .iter()
-            .flat_map(|inventory| &inventory.failed);
-        let failed = failed.map(|gpu| format!("GPU {}: {}", gpu.index, gpu.reason));
-        let faults = self.faults.iter().map(|fault| {
-            let at = match (fault.gpu_instance, fault.compute_instance) {
-                (Some(gi), Some(ci)) => format!(" GPU instance {gi} compute instance {ci}"),
-                (Some(gi), None) => format!(" GPU instance {gi}"),
-                _ => String::new(),
-            };
-            format!("{}{at}: {}", self.gpu_name(&fault.gpu), fault.fault)
-        });
+            .flat_map(|inventory| &inventory.failed)
+            .collect();
+        let failed = lost
+            .iter()
+            .map(|gpu| format!("GPU {}: {}", gpu.index, gpu.reason));
+        // A GPU that can't be read is told of once: not again by its faults, nor as a difference from the layout.
+        let is_lost = |uuid: &str| {
+            lost.iter()
+                .any(|gpu| gpu.uuid.as_ref().is_some_and(|lost| lost.as_str() == uuid))
+        };
+        let faults = self
+            .faults
+            .iter()
+            .filter(|fault| !is_lost(&fault.gpu))
+            .map(|fault| {
+                let at = match (fault.gpu_instance, fault.compute_instance) {
+                    (Some(gi), Some(ci)) => format!(" GPU instance {gi} compute instance {ci}"),
+                    (Some(gi), None) => format!(" GPU instance {gi}"),
+                    _ => String::new(),
+                };
+                format!("{}{at}: {}", self.gpu_name(&fault.gpu), fault.fault)
+            });
         let drift = self
             .partition
             .iter()
-            .filter_map(|partition| partition.message.clone());
+            .filter_map(|partition| partition.message.clone())
+            .filter(|message| !lost.iter().any(|gpu| message.contains(&gpu.reason)));
         let labels = self
             .discovery
             .iter()
@@ -318,6 +331,27 @@ mod tests {
         assert_eq!((waiting.phase, waiting.ready), (Phase::Starting, false));
         let registered = status(loaded(None), Some(plugin(Registration::Registered)));
         assert_eq!((registered.phase, registered.ready), (Phase::Ready, true));
+    }
+
+    #[test]
+    fn a_lost_gpu_is_told_of_once() {
+        let gpu: nvml::GpuUuid = "GPU-a".parse().unwrap();
+        let health = Health::from_iter([(Location::gpu(gpu.clone()), Fault::Xid(79))]);
+        let mut inventory = inventory();
+        inventory.failed.push(FailedGpu {
+            index: 3,
+            uuid: Some(gpu),
+            reason: "GPU is lost".to_owned(),
+        });
+        let partition = PartitionStatus {
+            layout: "MIG1g".to_owned(),
+            done: true,
+            message: Some("GPU 3: cannot be read: GPU is lost".to_owned()),
+            ..Default::default()
+        };
+        let observation = loaded(Some(partition));
+        let status = Status::new(None, observation, Arc::new(inventory), &health, None, None);
+        assert_eq!(status.message, "GPU 3: GPU is lost");
     }
 
     #[test]
