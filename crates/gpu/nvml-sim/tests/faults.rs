@@ -6,7 +6,7 @@
 #![cfg(feature = "host")]
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use migpool_nvml_sim::driver::{Device, Driver, device, events, gpu_instance, mode, status};
 use migpool_nvml_sim::{DriverRoot, Fault, Return};
@@ -60,6 +60,21 @@ fn a_call_that_fails_has_no_effect() {
     assert_eq!(set(), Err(Return::UNKNOWN));
     assert!(!root.state().unwrap().gpus[0].mig_current);
     assert_eq!(set(), Ok(Return::SUCCESS));
+}
+
+#[test]
+fn a_delayed_call_answers_no_sooner_than_it_was_told() {
+    let (_folder, root, driver) = machine();
+    root.inject(Fault::Delay {
+        call: "nvmlDeviceGetName".into(),
+        milliseconds: 20,
+    })
+    .unwrap();
+    for _ in 0..2 {
+        let begun = Instant::now();
+        assert!(name(&driver).is_ok());
+        assert!(begun.elapsed() >= Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 )]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use migpool_nvml_sim::store::{STATE_FILE, StoreError, UpdateError};
@@ -68,6 +69,19 @@ fn every_open_store_sees_a_change_at_once() {
     root.reboot().unwrap();
     assert!(other.wait_change(known, Duration::ZERO) || other.generation() != known);
     assert_eq!(other.read().unwrap().boots, 2);
+}
+
+/// What makes a getter cheap: it takes in the state only when that has changed.
+#[test]
+fn an_unchanged_state_is_not_decoded_again() {
+    let (folder, root) = machine();
+    let store = Store::open(folder.path()).unwrap();
+    let first = store.read().unwrap();
+    assert!(Arc::ptr_eq(&first, &store.read().unwrap()));
+    root.reboot().unwrap();
+    let second = store.read().unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(Arc::ptr_eq(&second, &store.read().unwrap()));
 }
 
 #[test]
