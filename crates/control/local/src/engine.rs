@@ -2,6 +2,7 @@
 //! change to the store before it acts on it, and starts again from the store alone.
 
 mod nodes;
+mod placement;
 mod pods;
 mod shown;
 
@@ -109,8 +110,8 @@ pub(crate) struct Engine {
     changes: watch::Sender<u64>,
     nodes: BTreeMap<NodeName, Node>,
     pods: BTreeMap<String, Pod>,
-    /// The pod whose devices are being chosen. One at a time, so that each choice sees the last.
-    assigning: Option<String>,
+    /// The pod whose devices are being chosen, and the node. One at a time, so that each choice sees the last.
+    assigning: Option<(String, NodeName)>,
     next_sequence: u64,
 }
 

@@ -1,6 +1,5 @@
 //! What the engine does about pods.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,16 +9,13 @@ use uuid::Uuid;
 
 use super::shown::phase;
 use super::{Engine, Message, Pod, unavailable};
-use crate::kubelet::ledger::{Assignment, Holder};
-use crate::kubelet::{AdmissionError, Wish};
-use crate::node::{NodeFolder, labels, machine};
+use crate::node::NodeFolder;
 use crate::pod::manifest::Manifest;
 use crate::pod::runner::{Driver, PodEvent, PodTask};
-use crate::pod::scheduler::{NodeView, place};
 use crate::store::{DatabaseError, PodRow};
 
 /// How long a pod whose devices could not be chosen rests before it is tried again.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Takes a pod in that the store knows.
@@ -119,7 +115,7 @@ impl Engine {
     }
 
     /// Gives a pod its task, or stops the one it has.
-    fn keep_pod(&mut self, uid: &str, stop: bool) {
+    pub(super) fn keep_pod(&mut self, uid: &str, stop: bool) {
         let Some(pod) = self.pods.get(uid) else {
             return;
         };
@@ -170,132 +166,6 @@ impl Engine {
         tokio::spawn(task.run());
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.stop = Some(token);
-        }
-    }
-
-    /// Gives every pod that can have one a node, or a reason why not.
-    pub(super) fn schedule(&mut self) {
-        // Pods whose node has only now been made.
-        let waiting: Vec<String> = self
-            .pods
-            .values()
-            .filter(|pod| pod.row.node.is_some() && pod.stop.is_none() && !has_ended(&pod.row))
-            .map(|pod| pod.row.uid.clone())
-            .collect();
-        for uid in waiting {
-            self.keep_pod(&uid, false);
-        }
-        let mut pending: Vec<(u64, String)> = self
-            .pods
-            .values()
-            .filter(|pod| pod.row.node.is_none() && !pod.row.deleting && !pod.resting)
-            .filter(|pod| pod.row.failure.is_none())
-            .map(|pod| (pod.row.sequence, pod.row.uid.clone()))
-            .collect();
-        if self.assigning.is_some() || pending.is_empty() {
-            return;
-        }
-        pending.sort();
-        let mut clusters: BTreeMap<ClusterKey, Vec<NodeView>> = BTreeMap::new();
-        for (_, uid) in pending {
-            let Some(pod) = self.pods.get(&uid) else {
-                continue;
-            };
-            let cluster = &pod.row.cluster;
-            let views = clusters
-                .entry(cluster.clone())
-                .or_insert_with(|| self.node_views(cluster));
-            let spec = &pod.row.manifest.spec;
-            match place(spec, &pod.row.manifest.requests(), views) {
-                Ok(view) => {
-                    let name = self
-                        .nodes
-                        .keys()
-                        .find(|name| name.as_str() == view.name)
-                        .cloned();
-                    if let Some(name) = name {
-                        self.assign(uid, name);
-                        return;
-                    }
-                }
-                Err(reason) => {
-                    if let Some(pod) = self.pods.get_mut(&uid) {
-                        pod.waiting = reason;
-                    }
-                }
-            }
-        }
-    }
-
-    fn assign(&mut self, uid: String, node: NodeName) {
-        let manager = self
-            .nodes
-            .get(&node)
-            .and_then(|node| node.state().manager.clone());
-        let (Some(pod), Some(manager)) = (self.pods.get_mut(&uid), manager) else {
-            return;
-        };
-        pod.waiting = String::new();
-        let wishes = wishes(&pod.row);
-        self.assigning = Some(uid.clone());
-        let outbox = self.outbox.clone();
-        tokio::spawn(async move {
-            let outcome = manager.assign(&wishes).await;
-            let _ = outbox.send(Message::Assigned { uid, node, outcome });
-        });
-    }
-
-    /// Whether devices of this node may be being chosen at the moment.
-    pub(super) fn assigning_on(&self, _node: &NodeName) -> bool {
-        self.assigning.is_some()
-    }
-
-    pub(super) async fn assigned(
-        &mut self,
-        uid: String,
-        node: NodeName,
-        outcome: Result<Vec<Assignment>, AdmissionError>,
-    ) {
-        self.assigning = None;
-        let manager = self
-            .nodes
-            .get(&node)
-            .and_then(|node| node.state().manager.clone());
-        let leaving = self.nodes.get(&node).is_none_or(|node| node.row.deleting);
-        let wanted = self
-            .pods
-            .get(&uid)
-            .filter(|pod| !pod.row.deleting && !leaving);
-        let reason = match (outcome, wanted) {
-            (Ok(assignments), Some(pod)) => {
-                let row = PodRow {
-                    node: Some(node),
-                    ..pod.row.clone()
-                };
-                match self.database.put_pod(&row, assignments.clone()).await {
-                    Ok(()) => {
-                        if let Some(pod) = self.pods.get_mut(&uid) {
-                            pod.row = row;
-                            pod.assignments = assignments;
-                        }
-                        self.keep_pod(&uid, false);
-                        self.changed();
-                        return;
-                    }
-                    Err(error) => unavailable(&error),
-                }
-            }
-            (Ok(_), None) => "its node is being taken away".to_owned(),
-            (Err(error), _) => error.to_string(),
-        };
-        // Not written down, so not given.
-        if let Some(manager) = manager {
-            manager.release(&uid).await;
-        }
-        if let Some(pod) = self.pods.get_mut(&uid) {
-            pod.waiting = reason;
-            pod.resting = true;
-            self.wake_later(REST);
         }
     }
 
@@ -386,7 +256,7 @@ impl Engine {
         });
     }
 
-    async fn release(&self, node: Option<&NodeName>, uid: &str) {
+    pub(super) async fn release(&self, node: Option<&NodeName>, uid: &str) {
         let manager = node
             .and_then(|node| self.nodes.get(node))
             .and_then(|node| node.state().manager.clone());
@@ -400,71 +270,11 @@ impl Engine {
             .values()
             .filter(move |pod| pod.row.node.as_ref() == Some(node))
     }
-
-    fn node_views(&self, cluster: &ClusterKey) -> Vec<NodeView> {
-        let own = self
-            .nodes
-            .values()
-            .filter(|node| node.row.spec.pool.cluster == *cluster);
-        own.filter_map(|node| self.node_view(&node.row.spec.name))
-            .collect()
-    }
-
-    pub(super) fn node_view(&self, name: &NodeName) -> Option<NodeView> {
-        let node = self.nodes.get(name)?;
-        let state = node.state();
-
-        let mut free = state
-            .manager
-            .as_ref()
-            .map(|manager| manager.view().borrow().ledger().free())
-            .unwrap_or_default();
-        // Kubernetes counts processors in thousandths.
-        let machine = machine(&node.row);
-        for (resource, unit) in [("cpu", 1000), ("memory", 1)] {
-            let whole = machine.get(resource).copied().unwrap_or_default();
-            let running = self.pods_on(name).filter(|pod| !has_ended(&pod.row));
-            let used: u64 = running
-                .map(|pod| {
-                    pod.row
-                        .manifest
-                        .requests()
-                        .get(resource)
-                        .copied()
-                        .unwrap_or_default()
-                })
-                .fold(0, u64::saturating_add);
-            free.insert(
-                resource.to_owned(),
-                whole.saturating_mul(unit).saturating_sub(used),
-            );
-        }
-        Some(NodeView {
-            name: name.to_string(),
-            ready: state.ready() && !node.row.deleting,
-            labels: labels(&node.row, &state),
-            taints: node.row.spec.taints.clone(),
-            free,
-        })
-    }
 }
 
 /// Nothing of the pod runs, and nothing of it will.
 pub(super) fn has_ended(row: &PodRow) -> bool {
     row.failure.is_some() || (!row.finals.is_empty() && row.finals.iter().all(Option::is_some))
-}
-
-fn wishes(row: &PodRow) -> Vec<Wish> {
-    let wish = |container: &crate::pod::manifest::Container| Wish {
-        holder: Holder {
-            pod_uid: row.uid.clone(),
-            namespace: row.manifest.metadata.namespace.clone(),
-            pod: row.name.to_string(),
-            container: container.name.clone(),
-        },
-        devices: container.devices(),
-    };
-    row.manifest.spec.containers.iter().map(wish).collect()
 }
 
 #[allow(clippy::needless_pass_by_value)] // Its only use is `map_err(failed)`.

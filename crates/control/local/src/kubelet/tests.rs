@@ -1,18 +1,20 @@
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use kubelet_api::device_plugin::v1beta1::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use kubelet_api::device_plugin::v1beta1::registration_client::RegistrationClient;
 use kubelet_api::device_plugin::v1beta1::{
-    AllocateResponse, ContainerPreferredAllocationResponse, DevicePluginOptions, Empty, HEALTHY,
-    ListAndWatchResponse, PreStartContainerResponse, PreferredAllocationResponse, RegisterRequest,
-    UNHEALTHY, VERSION,
+    AllocateRequest, AllocateResponse, ContainerAllocateResponse,
+    ContainerPreferredAllocationResponse, DevicePluginOptions, Empty, HEALTHY,
+    ListAndWatchResponse, PreStartContainerRequest, PreStartContainerResponse,
+    PreferredAllocationRequest, PreferredAllocationResponse, RegisterRequest, UNHEALTHY, VERSION,
 };
 use kubelet_api::pod_resources::v1::pod_resources_lister_client::PodResourcesListerClient;
 use kubelet_api::pod_resources::v1::{
     AllocatableResourcesRequest, GetPodResourcesRequest, ListPodResourcesRequest,
 };
 use kubelet_api::uds;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::*;
 

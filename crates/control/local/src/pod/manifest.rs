@@ -1,13 +1,20 @@
 //! Pod manifests: the fields of `v1` Pod that a plain process can honour. Any other field is refused
 //! by its path, because a field that is silently ignored is a promise broken.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod check;
+mod expand;
+mod quantity;
 
-use serde::de::{self, Deserializer, Visitor};
+use std::collections::BTreeMap;
+
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::pod::container::RestartPolicy;
+use check::check;
+use expand::expand;
+
+pub use quantity::{NotAQuantity, Quantity};
 
 /// A Pod as a person wrote it; checked by [`parse`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,94 +171,6 @@ pub enum TolerationOperator {
     Exists,
 }
 
-/// An amount in Kubernetes' notation: `1`, `"500m"`, `"2Gi"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Quantity(String);
-
-impl Quantity {
-    /// The amount in thousandths of the unit; `None` when it is not a quantity.
-    #[must_use]
-    pub fn millis(&self) -> Option<u128> {
-        let text = self.0.as_str();
-        let split = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
-        let (number, suffix) = text.split_at_checked(split)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        // In units of 10^-6 of a thousandth, so that nothing of six decimals is lost.
-        let fraction = format!("{fraction:0<9}");
-        let nanos = format!("{whole}{}", fraction.get(..9)?)
-            .parse::<u128>()
-            .ok()?;
-        let unit: u128 = match suffix {
-            "m" => return Some(nanos.div_ceil(1_000_000_000)),
-            "" => 1,
-            "k" => 1000,
-            "M" => 1000_u128.pow(2),
-            "G" => 1000_u128.pow(3),
-            "T" => 1000_u128.pow(4),
-            "P" => 1000_u128.pow(5),
-            "Ki" => 1 << 10,
-            "Mi" => 1 << 20,
-            "Gi" => 1 << 30,
-            "Ti" => 1 << 40,
-            "Pi" => 1 << 50,
-            _ => return None,
-        };
-        Some(nanos.checked_mul(unit)?.div_ceil(1_000_000))
-    }
-
-    /// The amount when it is a whole number.
-    #[must_use]
-    pub fn whole(&self) -> Option<u64> {
-        let millis = self.millis()?;
-        (millis % 1000 == 0)
-            .then(|| u64::try_from(millis / 1000).ok())
-            .flatten()
-    }
-}
-
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Quantity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Quantity;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a quantity such as 1, 500m or 2Gi")
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Quantity, E> {
-                Ok(Quantity(value.to_string()))
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Quantity, E> {
-                self.visit_str(&value.to_string())
-            }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Quantity, E> {
-                self.visit_str(&value.to_string())
-            }
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Quantity, E> {
-                let quantity = Quantity(value.to_owned());
-                match quantity.millis() {
-                    Some(_) => Ok(quantity),
-                    None => Err(E::custom(format!(
-                        "{value:?} is not a quantity: write a number such as 1, 500m or 2Gi"
-                    ))),
-                }
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
-
 /// Why a manifest is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
@@ -269,13 +188,6 @@ pub enum ManifestError {
         /// What is wrong with it and what is allowed.
         reason: String,
     },
-}
-
-fn field(path: impl Into<String>, reason: impl Into<String>) -> ManifestError {
-    ManifestError::Field {
-        path: path.into(),
-        reason: reason.into(),
-    }
 }
 
 /// A document whose errors name the field by its path.
@@ -360,138 +272,6 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     }
 }
 
-fn check(manifest: &Manifest) -> Result<(), ManifestError> {
-    if manifest.api_version != "v1" || manifest.kind != "Pod" {
-        let found = format!("{} {}", manifest.api_version, manifest.kind);
-        return Err(field(
-            "kind",
-            format!("is {found}: local nodes run v1 Pod alone"),
-        ));
-    }
-    let name = &manifest.metadata.name;
-    if name.is_empty() {
-        return Err(field("metadata.name", "is missing"));
-    }
-    if name.len() > 253 || !name.split('.').all(is_dns_label) {
-        let rule = "use at most 253 lower-case letters, digits, '-' and '.'";
-        return Err(field(
-            "metadata.name",
-            format!("{name:?} is not a DNS subdomain: {rule}"),
-        ));
-    }
-    if !is_dns_label(&manifest.metadata.namespace) {
-        let namespace = &manifest.metadata.namespace;
-        return Err(field(
-            "metadata.namespace",
-            format!("{namespace:?} is not a DNS label"),
-        ));
-    }
-    if manifest.spec.containers.is_empty() {
-        return Err(field(
-            "spec.containers",
-            "is empty: name at least one container",
-        ));
-    }
-    let mut names = BTreeSet::new();
-    for (index, container) in manifest.spec.containers.iter().enumerate() {
-        let path = format!("spec.containers[{index}]");
-        check_container(&path, container)?;
-        if !names.insert(&container.name) {
-            let reason = format!("{:?} is the name of two containers", container.name);
-            return Err(field(format!("{path}.name"), reason));
-        }
-    }
-    Ok(())
-}
-
-fn check_container(path: &str, container: &Container) -> Result<(), ManifestError> {
-    if !is_dns_label(&container.name) {
-        let reason = format!(
-            "{:?} is not a DNS label of at most 63 characters",
-            container.name
-        );
-        return Err(field(format!("{path}.name"), reason));
-    }
-    if container.command.first().is_none_or(String::is_empty) {
-        let reason = "is missing: local nodes do not pull images, so the image's own entrypoint is \
-                      unknown; say which program to run, for example [\"sleep\", \"infinity\"]";
-        return Err(field(format!("{path}.command"), reason));
-    }
-    let words = container.command.iter().chain(&container.args);
-    if words.into_iter().any(|word| word.contains('\0')) {
-        return Err(field(format!("{path}.command"), "holds a NUL character"));
-    }
-    if let Some(dir) = &container.working_dir
-        && !dir.starts_with('/')
-    {
-        let reason = format!("{dir:?} is relative: use an absolute path of this machine");
-        return Err(field(format!("{path}.workingDir"), reason));
-    }
-    for (index, variable) in container.env.iter().enumerate() {
-        let bad = variable.name.is_empty() || variable.name.contains(['=', '\0']);
-        if bad || variable.value.contains('\0') {
-            let reason = format!("{:?} cannot be a variable", variable.name);
-            return Err(field(format!("{path}.env[{index}]"), reason));
-        }
-    }
-    check_resources(&format!("{path}.resources"), &container.resources)
-}
-
-fn check_resources(path: &str, resources: &Resources) -> Result<(), ManifestError> {
-    for (name, limit) in &resources.limits {
-        let path = format!("{path}.limits[{name}]");
-        if !is_extended(name) {
-            let reason = "a plain process cannot be held to it: remove it, or ask with requests";
-            return Err(field(path, reason));
-        }
-        if limit.whole().is_none() {
-            return Err(field(
-                path,
-                format!("{limit} is not a whole number of devices"),
-            ));
-        }
-        if resources
-            .requests
-            .get(name)
-            .is_some_and(|request| request.whole() != limit.whole())
-        {
-            return Err(field(
-                path,
-                "must be equal to requests for an extended resource",
-            ));
-        }
-    }
-    for name in resources.requests.keys() {
-        let path = format!("{path}.requests[{name}]");
-        if is_extended(name) {
-            if !resources.limits.contains_key(name) {
-                return Err(field(
-                    path,
-                    "an extended resource must be set in limits too",
-                ));
-            }
-        } else if !matches!(name.as_str(), "cpu" | "memory") {
-            let reason = "local nodes know cpu, memory and the resources of device plugins";
-            return Err(field(path, reason));
-        }
-    }
-    Ok(())
-}
-
-/// A resource of a device plugin: its name has a domain.
-fn is_extended(name: &str) -> bool {
-    name.contains('/')
-}
-
-fn is_dns_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
 impl Container {
     /// The devices it asks for, by resource.
     #[must_use]
@@ -519,30 +299,6 @@ impl Container {
         let command = words.map(|word| expand(word, &environment)).collect();
         (command, environment)
     }
-}
-
-fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        expanded.push_str(before);
-        rest = after;
-        if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest
-            .strip_prefix('(')
-            .and_then(|named| named.split_once(')'))
-            && let Some(value) = variables.get(name)
-        {
-            expanded.push_str(value);
-            rest = after;
-        } else {
-            expanded.push('$');
-        }
-    }
-    expanded.push_str(rest);
-    expanded
 }
 
 impl Manifest {
@@ -578,5 +334,4 @@ impl Manifest {
 }
 
 #[cfg(test)]
-#[path = "manifest_tests.rs"]
 mod tests;

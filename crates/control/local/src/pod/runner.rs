@@ -1,33 +1,28 @@
 //! Keeps the containers of one pod that has a node: makes its folder, starts and adopts shims, and
 //! ends them. One task per pod does all of it, one thing after the other.
 
-use std::collections::BTreeMap;
-use std::fs;
+mod ending;
+mod sandbox;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use kubelet_api::device_plugin::v1beta1::ContainerAllocateResponse;
-use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::kubelet::ledger::Assignment;
 use crate::kubelet::{AdmissionError, DeviceManager};
-use crate::pod::container::{
-    Claim, ContainerFolder, ContainerSpec, ContainerState, ContainerStatus, Terminated,
-};
+use crate::pod::container::{ContainerFolder, ContainerState, ContainerStatus, Terminated};
 use crate::pod::manifest::Container;
 use crate::pod::shim::{CONTAINER_MARK, ShimArgs};
-use crate::process::{self, ProcessId};
 use crate::store::PodRow;
-
-/// Beyond its grace period, how long a shim may take to end its container.
-const SHIM_GRACE: Duration = Duration::from_secs(10);
+use ending::kill_marked;
 
 /// What all pods of this machine have in common.
 #[derive(Debug, Clone)]
@@ -97,6 +92,31 @@ pub struct PodTask<R> {
     pub report: R,
 }
 
+/// Where the pod's things are.
+impl<R> PodTask<R> {
+    fn containers(&self) -> &[Container] {
+        &self.row.manifest.spec.containers
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.settings.pods.join(&self.row.uid)
+    }
+
+    fn container_folder(&self, container: &Container) -> ContainerFolder {
+        ContainerFolder::new(self.folder().join("containers").join(&container.name))
+    }
+
+    fn status_file(&self, container: &Container) -> PathBuf {
+        self.settings
+            .status
+            .join(format!("{}.{}.json", self.row.uid, container.name))
+    }
+
+    fn mark(&self, container: &Container) -> String {
+        format!("{}/{}", self.row.uid, container.name)
+    }
+}
+
 impl<R: Fn(PodEvent) + Sync> PodTask<R> {
     /// Keeps the pod until it has ended or was stopped.
     pub async fn run(self) {
@@ -162,28 +182,6 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
         }
     }
 
-    fn containers(&self) -> &[Container] {
-        &self.row.manifest.spec.containers
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.settings.pods.join(&self.row.uid)
-    }
-
-    fn container_folder(&self, container: &Container) -> ContainerFolder {
-        ContainerFolder::new(self.folder().join("containers").join(&container.name))
-    }
-
-    fn status_file(&self, container: &Container) -> PathBuf {
-        self.settings
-            .status
-            .join(format!("{}.{}.json", self.row.uid, container.name))
-    }
-
-    fn mark(&self, container: &Container) -> String {
-        format!("{}/{}", self.row.uid, container.name)
-    }
-
     fn statuses(&self) -> Vec<Option<ContainerStatus>> {
         let read = |container: &Container| {
             ContainerStatus::read(&self.status_file(container)).unwrap_or_else(|error| {
@@ -239,105 +237,6 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
                 }
                 Err(error) => return Err(format!("UnexpectedAdmissionError: {error}")),
             }
-        }
-    }
-
-    fn make(&self, responses: &[(usize, ContainerAllocateResponse)]) -> io::Result<()> {
-        let logs = self.folder().join("logs");
-        let work = self.folder().join("work");
-        fs::create_dir_all(&logs)?;
-        fs::create_dir_all(&work)?;
-        for (index, container) in self.containers().iter().enumerate() {
-            let own: Vec<&ContainerAllocateResponse> = responses
-                .iter()
-                .filter(|(at, _)| *at == index)
-                .map(|(_, r)| r)
-                .collect();
-            let folder = self.container_folder(container);
-            fs::create_dir_all(folder.path())?;
-            let given = self.environment(&folder, container, &own, &work)?;
-            let (command, environment) = container.expanded(&given);
-            let working_dir = container
-                .working_dir
-                .as_ref()
-                .map_or(work.clone(), PathBuf::from);
-            folder.write_spec(&ContainerSpec {
-                name: container.name.clone(),
-                mark: self.mark(container),
-                command,
-                environment,
-                working_dir,
-                restart_policy: self.row.manifest.spec.restart_policy,
-                grace_seconds: self.row.manifest.spec.termination_grace_period_seconds,
-                log_file: logs.join(format!("{}.log", container.name)),
-                status_file: self.status_file(container),
-            })?;
-        }
-        Ok(())
-    }
-
-    /// What a container is given, before its own `env`.
-    fn environment(
-        &self,
-        folder: &ContainerFolder,
-        container: &Container,
-        responses: &[&ContainerAllocateResponse],
-        work: &Path,
-    ) -> io::Result<BTreeMap<String, String>> {
-        let mut given: BTreeMap<String, String> = BTreeMap::new();
-        let path =
-            std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        let mut set = |name: &str, value: String| {
-            given.entry(name.to_owned()).or_insert(value);
-        };
-        // The first of several answers wins, as with the kubelet.
-        for (name, value) in responses.iter().flat_map(|response| &response.envs) {
-            set(name, value.clone());
-        }
-        set("HOME", text(work)?);
-        set("HOSTNAME", self.row.name.to_string());
-        if self.driver == Driver::Machine {
-            // No smaller root to show it: CUDA itself is told which devices are the pod's.
-            let held = self
-                .assignments
-                .iter()
-                .filter(|a| a.holder.container == container.name);
-            let devices: Vec<String> = held.flat_map(|a| a.devices.clone()).collect();
-            set("CUDA_VISIBLE_DEVICES", devices.join(","));
-            set("PATH", path);
-        } else {
-            let root = folder.path().join("root");
-            let files = responses.iter().flat_map(|response| &response.devices);
-            let mut files: Vec<PathBuf> = files
-                .map(|device| PathBuf::from(&device.container_path))
-                .collect();
-            files.sort();
-            files.dedup();
-            self.make_root(&root, &files)?;
-            let library = root.join("usr/lib/x86_64-linux-gnu");
-            set("NVIDIA_DRIVER_ROOT", text(&root)?);
-            set("PATH", format!("{}:{path}", text(&root.join("usr/bin"))?));
-            let library = match std::env::var("LD_LIBRARY_PATH") {
-                Ok(others) if !others.is_empty() => format!("{}:{others}", text(&library)?),
-                _ => text(&library)?,
-            };
-            set("LD_LIBRARY_PATH", library);
-        }
-        given.insert(CONTAINER_MARK.to_owned(), self.mark(container));
-        Ok(given)
-    }
-
-    /// The driver as the container sees it: the node's, with no other devices than its own.
-    fn make_root(&self, root: &Path, files: &[PathBuf]) -> io::Result<()> {
-        fs::create_dir_all(root.join("usr/bin"))?;
-        if let Driver::Simulated(node_root) = &self.driver {
-            let node = nvml_sim::DriverRoot::open(node_root).map_err(io::Error::other)?;
-            node.pod_view(root, files).map_err(io::Error::other)?;
-        }
-        let smi = root.join("usr/bin/nvidia-smi");
-        match std::os::unix::fs::symlink(&self.settings.program, smi) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
         }
     }
 
@@ -425,74 +324,6 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
         }
         Ok(Kept::Finished(killed(status, generation)))
     }
-
-    /// Nothing that bears the pod's mark is left when it returns.
-    async fn sweep(&self) {
-        for container in self.containers() {
-            while let Err(error) = kill_marked(&self.mark(container)).await {
-                // Devices are freed after this: better late than twice.
-                tracing::error!(%error, pod = %self.row.name, "cannot look for a pod's processes");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-
-    /// Ends every container and removes the pod's files.
-    async fn end(&self) {
-        let mut shims: FuturesUnordered<_> = self
-            .containers()
-            .iter()
-            .map(|container| self.end_container(container))
-            .collect();
-        while shims.next().await.is_some() {}
-        drop(shims);
-        self.sweep().await;
-        for container in self.containers() {
-            remove(fs::remove_file(self.status_file(container)));
-        }
-        remove(fs::remove_dir_all(self.folder()));
-    }
-
-    async fn end_container(&self, container: &Container) {
-        let folder = self.container_folder(container);
-        let index = self
-            .containers()
-            .iter()
-            .position(|c| c.name == container.name);
-        let written = index
-            .and_then(|index| self.row.generations.get(index))
-            .copied()
-            .unwrap_or(1);
-        // A generation begins only after the one before it was claimed, so the first that can be
-        // forbidden is the last there is.
-        for generation in written.. {
-            let Ok(Claim::Taken) = folder.forbid(generation) else {
-                return;
-            };
-            if let Ok(Some(shim)) = folder.claimed_by(generation)
-                && let Err(error) = self.end_shim(&shim).await
-            {
-                tracing::warn!(%error, pod = %self.row.name, "cannot end a shim");
-            }
-        }
-    }
-
-    async fn end_shim(&self, shim: &ProcessId) -> io::Result<()> {
-        let Some(handle) = shim.open()? else {
-            return Ok(());
-        };
-        handle.signal(Signal::TERM)?;
-        let grace = self.row.manifest.spec.termination_grace_period_seconds;
-        let patience = Duration::from_secs(grace).saturating_add(SHIM_GRACE);
-        if tokio::time::timeout(patience, handle.ended())
-            .await
-            .is_err()
-        {
-            handle.signal(Signal::KILL)?;
-            handle.ended().await?;
-        }
-        Ok(())
-    }
 }
 
 enum Kept {
@@ -518,33 +349,4 @@ fn killed(status: Option<ContainerStatus>, generation: u64) -> ContainerStatus {
         finished_at: Timestamp::now(),
     });
     status
-}
-
-/// Kills the processes that bear a container's mark until there are none.
-async fn kill_marked(mark: &str) -> io::Result<()> {
-    loop {
-        let found = process::with_environment(CONTAINER_MARK, mark)?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        for process in found {
-            if let Some(handle) = process.open()? {
-                handle.signal(Signal::KILL)?;
-                handle.ended().await?;
-            }
-        }
-    }
-}
-
-fn remove(outcome: io::Result<()>) {
-    if let Err(error) = outcome
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, "a pod's files cannot be removed");
-    }
-}
-
-fn text(path: &Path) -> io::Result<String> {
-    let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| io::Error::other(format!("path {} is not UTF-8", path.display())))
 }

@@ -128,7 +128,11 @@ fn variables_expand_from_what_came_before_and_doubled_dollars_escape() {
 
 #[test]
 fn quantities_read_as_kubernetes_does() {
-    let millis = |text: &str| Quantity(text.to_owned()).millis();
+    let millis = |text: &str| {
+        text.parse::<Quantity>()
+            .ok()
+            .and_then(|quantity| quantity.millis())
+    };
     assert_eq!(millis("1"), Some(1000));
     assert_eq!(millis("500m"), Some(500));
     assert_eq!(millis("1.5"), Some(1500));
