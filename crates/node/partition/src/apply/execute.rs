@@ -169,7 +169,7 @@ impl GpuRun<'_> {
             .iter()
             .map(|process| Holder::of_process(&self.gpu.uuid, process).who)
             .collect();
-        if users.is_empty() && status != ReturnCode::ERROR_IN_USE.to_string() {
+        if users.is_empty() && status != ReturnCode::ERROR_IN_USE.text() {
             let message = format!(
                 "MIG mode will be {word} after a reboot, and only a reboot of this machine can \
                  finish it ({status}); reboot it, then apply again"
