@@ -25,11 +25,12 @@ pub(crate) fn draw(node: &ObservedNode) -> String {
 
 fn draw_gpu(text: &mut String, gpu: &NodeGpu) {
     let health = if gpu.healthy { "" } else { "  UNHEALTHY" };
-    let _ = writeln!(
-        text,
-        "GPU {}  {}  {}{health}",
-        gpu.index, gpu.name, gpu.uuid
-    );
+    let name = if gpu.name.is_empty() { "?" } else { &gpu.name };
+    let _ = writeln!(text, "GPU {}  {name}  {}{health}", gpu.index, gpu.uuid);
+    if !gpu.failure.is_empty() {
+        let _ = writeln!(text, "  [{}]", gpu.failure);
+        return;
+    }
     if !gpu.mig_enabled {
         let holder = gpu
             .holder
@@ -171,6 +172,7 @@ mod tests {
             compute_slices: 7,
             mig_enabled: true,
             healthy: true,
+            failure: String::new(),
             holder: None,
             slices: vec![
                 slice(

@@ -132,6 +132,9 @@ pub struct NodeGpu {
     pub mig_enabled: bool,
     /// Whether work can be given to it.
     pub healthy: bool,
+    /// Why it can't be read, for a GPU that is lost or fails; empty otherwise. Its slices are not known then.
+    #[serde(default)]
+    pub failure: String,
     /// Who holds the whole GPU.
     #[serde(default)]
     pub holder: Option<Holder>,

@@ -8,6 +8,7 @@
 mod article;
 mod bad_input;
 mod control_plane;
+mod faults;
 mod node_components;
 mod pods;
 mod restart;

@@ -238,6 +238,20 @@ pub struct Inventory {
     pub driver_version: String,
     /// The GPUs that answer.
     pub gpus: Vec<Gpu>,
+    /// The GPUs that are there and can't be read.
+    #[serde(default)]
+    pub failed: Vec<FailedGpu>,
+}
+
+/// A GPU that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FailedGpu {
+    /// NVML's index.
+    pub index: u32,
+    /// `GPU-...`, where it was known before.
+    pub uuid: Option<String>,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// One GPU.

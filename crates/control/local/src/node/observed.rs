@@ -8,7 +8,7 @@ use pool::{
 };
 
 use super::NodeState;
-use super::agent_process::{Gpu, GpuInstance};
+use super::agent_process::{Gpu, GpuInstance, Inventory};
 use crate::kubelet::ledger::DeviceLedger;
 use crate::store::NodeRow;
 
@@ -29,7 +29,6 @@ pub fn observe(row: &NodeRow, state: &NodeState) -> ObservedNode {
         .agent
         .as_ref()
         .and_then(|agent| agent.inventory.as_ref());
-    let gpus = inventory.iter().flat_map(|inventory| &inventory.gpus);
     ObservedNode {
         phase,
         ready: state.ready() && !row.deleting,
@@ -38,7 +37,7 @@ pub fn observe(row: &NodeRow, state: &NodeState) -> ObservedNode {
         allocatable,
         labels: labels(row, state),
         conditions: state.conditions.clone(),
-        gpus: gpus.map(|gpu| node_gpu(gpu, &ledger)).collect(),
+        gpus: inventory.map_or_else(Vec::new, |inventory| node_gpus(inventory, &ledger)),
         driver_version: inventory.map(|inventory| inventory.driver_version.clone()),
         created: row.created,
         spec: row.spec.clone(),
@@ -158,6 +157,31 @@ pub(super) fn conditions(
     all.into_iter().map(condition).collect()
 }
 
+/// All GPUs by their index, those that can't be read among them: whoever looks for one must find it.
+fn node_gpus(inventory: &Inventory, ledger: &DeviceLedger) -> Vec<NodeGpu> {
+    let failed = inventory.failed.iter().map(|gpu| NodeGpu {
+        index: gpu.index,
+        uuid: gpu.uuid.clone().unwrap_or_default(),
+        name: String::new(),
+        memory_mib: 0,
+        memory_units: 0,
+        compute_slices: 0,
+        mig_enabled: false,
+        healthy: false,
+        failure: gpu.reason.clone(),
+        holder: None,
+        slices: Vec::new(),
+    });
+    let mut gpus: Vec<NodeGpu> = inventory
+        .gpus
+        .iter()
+        .map(|gpu| node_gpu(gpu, ledger))
+        .chain(failed)
+        .collect();
+    gpus.sort_by_key(|gpu| gpu.index);
+    gpus
+}
+
 fn node_gpu(gpu: &Gpu, ledger: &DeviceLedger) -> NodeGpu {
     let mut slices: Vec<NodeSlice> = gpu
         .instances
@@ -175,6 +199,7 @@ fn node_gpu(gpu: &Gpu, ledger: &DeviceLedger) -> NodeGpu {
         compute_slices: if mig { gpu.board.compute_slices } else { 0 },
         mig_enabled: gpu.mig.is_some_and(|mode| mode.current),
         healthy: healthy(&gpu.uuid, ledger),
+        failure: String::new(),
         holder: holder(&gpu.uuid, ledger),
         slices,
     }
