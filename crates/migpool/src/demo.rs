@@ -4,6 +4,7 @@
 //! article promises of it is then checked against what the control plane says. The GPUs are simulated.
 
 mod control_plane;
+mod interrupt;
 mod script;
 mod steps;
 
@@ -33,7 +34,7 @@ pub(crate) struct Demo {
         default_value = "Standard_ND96asr_v4"
     )]
     node_vm_size: String,
-    /// Keep the control plane's state folder, and say where it is
+    /// Do not clean up: keep the node pool and the state folder, and say where it is
     #[arg(long)]
     keep: bool,
 }
@@ -78,12 +79,15 @@ impl Demo {
         let began = Instant::now();
         let mut script = Script::new();
         script::introduce(&expected);
+        interrupt::watch()?;
         let mut control_plane = ControlPlane::start(self.keep)?;
         let outcome = steps::run(self, &expected, &mut script, &mut control_plane);
-        let log = outcome.is_err() || script.broken() > 0;
-        control_plane.stop(log)?;
+        if outcome.is_ok() {
+            script.conclude(began.elapsed());
+        }
+        let print_log = (outcome.is_err() && !interrupt::came()) || script.broken() > 0;
+        control_plane.stop(print_log)?;
         outcome?;
-        script.conclude(began.elapsed());
         if script.broken() == 0 {
             Ok(())
         } else {

@@ -5,8 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::steps::GROUP;
 use crate::failure::Failure;
 
 /// A running `migpool up` and its state folder.
@@ -100,8 +102,11 @@ impl ControlPlane {
     /// Stops `up` and removes the folder, unless it is to be kept; prints the log when something went wrong.
     pub(crate) fn stop(&mut self, print_log: bool) -> Result<(), Failure> {
         if let Some(mut child) = self.child.take() {
-            // SIGTERM through the shell's own tool would need one; closing it down hard is what it must survive.
-            child.kill()?;
+            if !self.keep {
+                self.end_what_is_left();
+            }
+            // An `up` that ended by itself is no longer there to be told to.
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
             child.wait()?;
         }
         if print_log {
@@ -113,7 +118,7 @@ impl ControlPlane {
         if self.keep {
             let kept = folder.keep();
             anstream::println!(
-                "\nKept: MIGPOOL_STATE_DIR={} migpool up",
+                "Kept, the node pool too: MIGPOOL_STATE_DIR={} migpool up",
                 kept.join("state").display()
             );
             return Ok(());
@@ -123,6 +128,13 @@ impl ControlPlane {
                 "cannot remove the demo's temporary folder: {error}"
             ))
         })
+    }
+
+    /// Pods outlive `up`: where the story ended before its own end, they are taken away here.
+    fn end_what_is_left(&self) {
+        let arguments = ["group", "delete", "--name", GROUP, "--yes"];
+        // After the story's own end the group is not there any more, and the command says so to nobody.
+        let _ = self.command(&arguments).output();
     }
 
     fn log(&self) -> PathBuf {

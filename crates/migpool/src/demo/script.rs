@@ -6,7 +6,7 @@ use std::time::Duration;
 use owo_colors::OwoColorize;
 use serde::de::DeserializeOwned;
 
-use super::{Expected, code_of};
+use super::{Expected, code_of, interrupt};
 use crate::failure::Failure;
 
 /// The demo's story as it is told.
@@ -95,6 +95,9 @@ pub(crate) fn say(text: &str) {
 
 /// Runs a command, printing it and what it prints. The exit code is part of what the caller gets.
 pub(crate) fn run(mut command: Command) -> Result<Ran, Failure> {
+    if interrupt::came() {
+        return Err(Failure::failed("interrupted; everything was cleaned up"));
+    }
     let words: Vec<_> = command
         .get_args()
         .map(|word| quoted(&word.to_string_lossy()))

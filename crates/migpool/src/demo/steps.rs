@@ -11,7 +11,8 @@ use super::{Demo, Expected, Strategy};
 use crate::command::scope;
 use crate::failure::Failure;
 
-const GROUP: &str = "myResourceGroup";
+/// The resource group that everything is in.
+pub(super) const GROUP: &str = "myResourceGroup";
 const CLUSTER: &str = "myAKSCluster";
 const POOL: &str = "mignode";
 
@@ -44,7 +45,7 @@ pub(crate) fn run(
     story.capability()?;
     story.work()?;
     story.troubleshooting()?;
-    story.clean_up()
+    if demo.keep { Ok(()) } else { story.clean_up() }
 }
 
 struct Story<'a> {

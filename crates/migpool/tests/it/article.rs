@@ -1,5 +1,8 @@
 //! The article, end to end.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use crate::control_plane::{migpool, output};
 
 fn demo(arguments: &[&str]) -> String {
@@ -56,4 +59,39 @@ fn the_demo_leaves_nothing_behind() {
     );
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_interrupted_demo_ends_its_pods_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = migpool()
+        .arg("demo")
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    // A pod runs by now.
+    lines
+        .find(|line| line.as_ref().unwrap().contains("5. Device plugin"))
+        .unwrap()
+        .unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&demo),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    lines.for_each(drop);
+    assert!(!demo.wait().unwrap().success());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    let shims = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|process| {
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(folder.path().to_str().unwrap())
+        });
+    assert_eq!(shims.count(), 0, "no process of it is left");
 }
