@@ -4,6 +4,8 @@
 
 mod bench;
 mod demo;
+#[cfg(test)]
+mod specification;
 mod step;
 mod test;
 
