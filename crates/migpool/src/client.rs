@@ -147,6 +147,38 @@ impl Client {
         }
     }
 
+    /// Puts a resource and gives it back as it is once that is done, or nothing when it was not to be waited for.
+    pub(crate) async fn put(
+        &self,
+        path: &str,
+        body: &Value,
+        what: &str,
+        no_wait: bool,
+    ) -> Result<Option<Value>, Failure> {
+        let started = self.call(Method::PUT, path, Some(body)).await?;
+        if no_wait {
+            return Ok(None);
+        }
+        self.wait(&started, what).await?;
+        self.get(path).await.map(Some)
+    }
+
+    /// Deletes a resource. One that is not there is a failure, so that a misspelt name is noticed.
+    pub(crate) async fn delete(
+        &self,
+        path: &str,
+        what: &str,
+        no_wait: bool,
+    ) -> Result<(), Failure> {
+        self.get(path).await?;
+        let started = self.call(Method::DELETE, path, None).await?;
+        if no_wait {
+            Ok(())
+        } else {
+            self.wait(&started, what).await
+        }
+    }
+
     /// Waits for the long-running operation that an answer started, if it started one, showing `what` meanwhile.
     ///
     /// ARM has two kinds: `Azure-AsyncOperation` names an operation whose status is asked for, `Location` a result that

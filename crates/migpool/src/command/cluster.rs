@@ -103,19 +103,10 @@ impl Cluster {
                 })
             }
             Self::Delete(delete) => {
+                let what = format!("deleting cluster {}", delete.cluster.name);
                 let client = delete.cluster.connection.client()?;
-                client.get(&delete.cluster.path()).await?;
-                let started = client
-                    .call(Method::DELETE, &delete.cluster.path(), None)
-                    .await?;
-                if delete.no_wait {
-                    return Ok(());
-                }
                 client
-                    .wait(
-                        &started,
-                        &format!("deleting cluster {}", delete.cluster.name),
-                    )
+                    .delete(&delete.cluster.path(), &what, delete.no_wait)
                     .await
             }
             Self::GetCredentials(named) => {
@@ -172,14 +163,11 @@ impl Create {
                 }],
             },
         });
-        let started = client.call(Method::PUT, &path, Some(&body)).await?;
-        if self.no_wait {
-            return Ok(());
+        let what = format!("creating cluster {}", self.cluster.name);
+        match client.put(&path, &body, &what, self.no_wait).await? {
+            Some(made) => print(connection.output, &made, table_of_one),
+            None => Ok(()),
         }
-        client
-            .wait(&started, &format!("creating cluster {}", self.cluster.name))
-            .await?;
-        print(connection.output, &client.get(&path).await?, table_of_one)
     }
 }
 

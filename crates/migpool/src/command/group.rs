@@ -89,17 +89,10 @@ impl Group {
                 print(list.connection.output, &groups, |groups| table(groups))
             }
             Self::Delete(delete) => {
+                let what = format!("deleting group {}", delete.group.name);
                 let client = delete.group.connection.client()?;
-                // az fails on a group that is not there, and so a misspelt name is noticed.
-                client.get(&scope::group(&delete.group.name)).await?;
-                let started = client
-                    .call(Method::DELETE, &scope::group(&delete.group.name), None)
-                    .await?;
-                if delete.no_wait {
-                    return Ok(());
-                }
                 client
-                    .wait(&started, &format!("deleting group {}", delete.group.name))
+                    .delete(&scope::group(&delete.group.name), &what, delete.no_wait)
                     .await
             }
         }

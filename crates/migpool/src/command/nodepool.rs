@@ -182,19 +182,10 @@ impl Nodepool {
             }
             Self::Scale(scale) => scale.run().await,
             Self::Delete(delete) => {
+                let what = format!("deleting node pool {}", delete.pool.name);
                 let client = delete.pool.cluster.connection.client()?;
-                client.get(&delete.pool.path()).await?;
-                let started = client
-                    .call(Method::DELETE, &delete.pool.path(), None)
-                    .await?;
-                if delete.no_wait {
-                    return Ok(());
-                }
                 client
-                    .wait(
-                        &started,
-                        &format!("deleting node pool {}", delete.pool.name),
-                    )
+                    .delete(&delete.pool.path(), &what, delete.no_wait)
                     .await
             }
         }
@@ -229,14 +220,11 @@ impl Add {
                      it and add it again",
                 ));
         }
-        let started = client.call(Method::PUT, &path, Some(&self.body())).await?;
-        if self.no_wait {
-            return Ok(());
+        let what = format!("creating node pool {}", self.pool.name);
+        match client.put(&path, &self.body(), &what, self.no_wait).await? {
+            Some(made) => print(connection.output, &made, table_of_one),
+            None => Ok(()),
         }
-        client
-            .wait(&started, &format!("creating node pool {}", self.pool.name))
-            .await?;
-        print(connection.output, &client.get(&path).await?, table_of_one)
     }
 
     fn body(&self) -> Value {
@@ -287,14 +275,11 @@ impl Scale {
         {
             properties.insert("count".into(), json!(self.node_count));
         }
-        let started = client.call(Method::PUT, &path, Some(&pool)).await?;
-        if self.no_wait {
-            return Ok(());
+        let what = format!("scaling node pool {}", self.pool.name);
+        match client.put(&path, &pool, &what, self.no_wait).await? {
+            Some(made) => print(connection.output, &made, table_of_one),
+            None => Ok(()),
         }
-        client
-            .wait(&started, &format!("scaling node pool {}", self.pool.name))
-            .await?;
-        print(connection.output, &client.get(&path).await?, table_of_one)
     }
 }
 
