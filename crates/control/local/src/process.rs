@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
@@ -236,7 +237,7 @@ pub fn with_environment(name: &str, value: &str) -> io::Result<Vec<ProcessId>> {
             continue;
         };
         // Other users' processes cannot be read, and are none of ours.
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+        let Ok(environment) = environment(pid) else {
             continue;
         };
         if environment
@@ -247,6 +248,22 @@ pub fn with_environment(name: &str, value: &str) -> io::Result<Vec<ProcessId>> {
         }
     }
     Ok(found)
+}
+
+/// The environment of a process. In the midst of an exec it reads as empty, so an empty one is looked at again; threads of
+/// the kernel, which have none, have no program either.
+fn environment(pid: i32) -> io::Result<Vec<u8>> {
+    const LOOKS: u32 = 5;
+    let mut looks = 1;
+    loop {
+        let environment = fs::read(format!("/proc/{pid}/environ"))?;
+        let settled = !environment.is_empty() || looks == LOOKS;
+        if settled || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return Ok(environment);
+        }
+        looks += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn boot_id() -> io::Result<String> {
