@@ -85,9 +85,12 @@ impl Database {
             Migrations::new(vec![M::up(include_str!("store/migrations/01-initial.sql"))]);
         migrations
             .to_latest(&mut connection)
-            .map_err(|error| DatabaseError::Sqlite {
-                path: path.to_owned(),
-                reason: error.to_string(),
+            .map_err(|error| match error {
+                rusqlite_migration::Error::RusqliteError { err, .. } => describe(&err),
+                error => DatabaseError::Sqlite {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                },
             })?;
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         thread::Builder::new()
@@ -114,6 +117,17 @@ impl Database {
         durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure<E>> + Send + 'static,
     ) -> Result<T, E> {
+        self.transaction_then(durability, work, || {}).await
+    }
+
+    /// As [`Self::transaction`]. `then` is called once it is committed, also when whoever asked has
+    /// gone away in the meantime.
+    async fn transaction_then<T: Send + 'static, E: From<DatabaseError> + Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure<E>> + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<T, E> {
         let (answer, answered) = oneshot::channel();
         let path = self.path.clone();
         let job: Job = Box::new(move |connection| {
@@ -122,6 +136,9 @@ impl Database {
                 Failure::Sqlite(error) => E::from(describe(&path, &error)),
                 Failure::Other(error) => error,
             });
+            if outcome.is_ok() {
+                then();
+            }
             // Nobody waits any more: the commit stands all the same.
             let _ = answer.send(outcome);
         });
@@ -163,6 +180,12 @@ fn describe(path: &Path, error: &rusqlite::Error) -> DatabaseError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => DatabaseError::DiskFull {
             path: path.to_owned(),
+        },
+        Some(ErrorCode::SystemIoFailure) => DatabaseError::Sqlite {
+            path: path.to_owned(),
+            reason: format!(
+                "{error}: its disk is full or broken, or a limit on the size of files is reached (ulimit -f)"
+            ),
         },
         _ => DatabaseError::Sqlite {
             path: path.to_owned(),

@@ -51,16 +51,19 @@ impl Store for Database {
         let writes = changes
             .iter()
             .any(|change| !matches!(change, Change::Check { .. }));
-        let revisions = self
-            .transaction(Durability::Power, move |tx| {
-                changes.iter().map(|change| apply(tx, change)).collect()
-            })
-            .await?;
-        if writes {
-            self.changes
-                .send_modify(|count| *count = count.wrapping_add(1));
-        }
-        Ok(revisions)
+        let told = self.changes.clone();
+        self.transaction_then(
+            Durability::Power,
+            move |tx| changes.iter().map(|change| apply(tx, change)).collect(),
+            // Not by who asked: a client that hangs up takes its request along, and what was
+            // committed must be seen all the same.
+            move || {
+                if writes {
+                    told.send_modify(|count| *count = count.wrapping_add(1));
+                }
+            },
+        )
+        .await
     }
 
     fn store_changes(&self) -> watch::Receiver<u64> {

@@ -233,3 +233,17 @@ async fn a_file_that_is_no_database_is_refused_by_name() {
     let error = Database::open(&path).expect_err("refused").to_string();
     assert!(error.contains("migpool.db"), "{error}");
 }
+
+#[tokio::test]
+async fn a_commit_is_seen_though_whoever_asked_for_it_has_hung_up() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let database = Database::open(&dir.path().join("a.db")).expect("opens");
+    let mut changes = database.store_changes();
+    let mut commit = Box::pin(database.commit(vec![put("a", Expected::Absent, "x")]));
+    assert!(futures::poll!(&mut commit).is_pending());
+    drop(commit);
+    let seen = tokio::time::timeout(std::time::Duration::from_mins(1), changes.changed()).await;
+    seen.expect("seen").expect("open");
+    let stored = database.read(Kind::Cluster, "a").await.expect("reads");
+    assert!(stored.is_some());
+}
