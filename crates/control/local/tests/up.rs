@@ -8,6 +8,7 @@ use std::path::Path;
 use common::program;
 use migpool_local::state_folder::StateFolderError;
 use migpool_local::{UpConfig, UpError, up};
+use pool::NodeProvider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -68,4 +69,16 @@ async fn a_store_that_is_none_is_refused_by_name() {
         .await
         .expect_err("refused");
     assert!(error.to_string().contains("migpool.db"), "{error}");
+}
+
+#[tokio::test]
+async fn what_failed_changes_nothing_and_so_is_not_told_as_a_change() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let plane = common::Plane::start(dir.path()).await;
+    let changes = plane.backend.node_changes();
+    let update = pool::Action::UpdateNode(common::model::node());
+    plane.backend.apply(update).await.expect_err("no such node");
+    // Told otherwise, a controller would try again at once, and for ever.
+    assert!(!changes.has_changed().expect("open"));
+    plane.stop().await;
 }

@@ -25,7 +25,10 @@ impl Engine {
             Action::UpdateNode(spec) => self.update_node(spec).await,
             Action::DeleteNode(name) => self.delete_node(&name).await,
         };
-        self.changed();
+        // Nothing has changed when it failed, and saying so would have it tried again at once, for ever.
+        if outcome.is_ok() {
+            self.changed();
+        }
         outcome
     }
 
