@@ -182,6 +182,7 @@ impl Engine {
             while let Ok(message) = inbox.try_recv() {
                 self.handle(message).await;
             }
+            self.release_late().await;
             self.finish_nodes().await;
             self.schedule();
         }

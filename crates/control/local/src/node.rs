@@ -111,6 +111,8 @@ impl NodeState {
 pub struct Node {
     /// The node as it is stored.
     pub row: NodeRow,
+    /// Pods that gave their devices back before there was a device manager to tell.
+    pub(crate) unreleased: Vec<String>,
     state: watch::Receiver<Arc<NodeState>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -139,6 +141,7 @@ impl Node {
         let task = tokio::spawn(keeper.keep(assignments));
         Self {
             row,
+            unreleased: Vec::new(),
             state,
             stop,
             task,

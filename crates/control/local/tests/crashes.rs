@@ -152,3 +152,26 @@ async fn a_killed_agent_is_started_again_and_devices_stay_with_their_pods() {
     plane.delete("two").await;
     plane.stop().await;
 }
+
+#[tokio::test]
+async fn a_pod_deleted_before_its_node_is_made_again_leaves_no_device_held() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let plane = Plane::with_node(dir.path()).await;
+    plane.run("one").await;
+    plane.wait_for_phase("one", PodPhase::Running).await;
+    plane.stop().await;
+    // A file where a folder has to be: the node cannot be made until it is gone.
+    let node = dir.path().join("nodes").join(model::node().name.as_str());
+    std::fs::remove_dir_all(node.join("kubelet")).expect("removed");
+    std::fs::write(node.join("kubelet"), "").expect("written");
+    let plane = Plane::start(dir.path()).await;
+    plane.delete("one").await;
+    std::fs::remove_file(node.join("kubelet")).expect("removed");
+    plane.wait_for_devices(model::DEVICES as u64).await;
+    let every = model::sleeper("all").replace("gpu: 1", &format!("gpu: {}", model::DEVICES));
+    plane.run_manifest("all", &every).await;
+    let all = plane.wait_for_phase("all", PodPhase::Running).await;
+    assert_eq!(devices(&all).len(), model::DEVICES);
+    plane.delete("all").await;
+    plane.stop().await;
+}

@@ -256,12 +256,28 @@ impl Engine {
         });
     }
 
-    pub(super) async fn release(&self, node: Option<&NodeName>, uid: &str) {
-        let manager = node
-            .and_then(|node| self.nodes.get(node))
-            .and_then(|node| node.state().manager.clone());
-        if let Some(manager) = manager {
-            manager.release(uid).await;
+    pub(super) async fn release(&mut self, node: Option<&NodeName>, uid: &str) {
+        let Some(node) = node.and_then(|node| self.nodes.get_mut(node)) else {
+            return;
+        };
+        match node.state().manager.clone() {
+            Some(manager) => manager.release(uid).await,
+            // It will be made with what was held when the node was taken over.
+            None => node.unreleased.push(uid.to_owned()),
+        }
+    }
+
+    /// Gives back what was given back before its node had a device manager.
+    pub(super) async fn release_late(&mut self) {
+        for node in self.nodes.values_mut() {
+            if node.unreleased.is_empty() {
+                continue;
+            }
+            if let Some(manager) = node.state().manager.clone() {
+                for uid in std::mem::take(&mut node.unreleased) {
+                    manager.release(&uid).await;
+                }
+            }
         }
     }
 
