@@ -287,9 +287,16 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()>
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let beside = path.with_file_name(name);
-    let mut file = File::create(&beside)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    fs::rename(&beside, path)
+    let written = (|| {
+        let mut file = File::create(&beside)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
+        fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        // On a full disk a half file would only be in the way.
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod sandbox;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -23,6 +23,10 @@ use crate::pod::manifest::Container;
 use crate::pod::shim::{CONTAINER_MARK, ShimArgs};
 use crate::store::PodRow;
 use ending::kill_marked;
+
+/// How long to wait before something that did not work is tried again: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What all pods of this machine have in common.
 #[derive(Debug, Clone)]
@@ -144,10 +148,9 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
     /// Until all containers have ended for good. Dropped at any await it leaves things as a killed
     /// control plane does, so stopping is as safe as that.
     async fn live(&self) -> Result<Vec<Option<ContainerStatus>>, String> {
-        if !self.is_made()? {
+        if !self.is_made().await {
             let responses = self.allocate().await?;
-            self.make(&responses)
-                .map_err(|error| format!("cannot make the pod's folder: {error}"))?;
+            self.make_at_last(&responses).await;
         }
         let mut touched = self.settings.touched.subscribe();
         let mut running: FuturesUnordered<_> = (0..self.containers().len())
@@ -173,7 +176,8 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
     async fn own_touch(&self, touched: &mut broadcast::Receiver<String>) {
         loop {
             match touched.recv().await {
-                Ok(name) if name.starts_with(&self.row.uid) => return,
+                // An empty name is anybody's.
+                Ok(name) if name.is_empty() || name.starts_with(&self.row.uid) => return,
                 Ok(_) => {}
                 // Something was missed, which may have been ours.
                 Err(broadcast::error::RecvError::Lagged(_)) => return,
@@ -192,14 +196,39 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
         self.containers().iter().map(read).collect()
     }
 
-    fn is_made(&self) -> Result<bool, String> {
+    async fn is_made(&self) -> bool {
         // The specs are written in the manifest's order, so the last one says that all are there.
         let Some(last) = self.containers().last() else {
-            return Ok(false);
+            return false;
         };
-        let spec = self.container_folder(last).read_spec();
-        spec.map(|spec| spec.is_some())
-            .map_err(|error| format!("cannot read the pod: {error}"))
+        loop {
+            match self.container_folder(last).read_spec() {
+                Ok(spec) => return spec.is_some(),
+                // The power was cut while it was written.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return false,
+                // Its containers may well run: no reason to end them.
+                Err(error) => {
+                    let folder = self.folder();
+                    let reason = format!("cannot read {}: {error}", folder.display());
+                    (self.report)(PodEvent::Waiting(format!("{reason}; it is tried again")));
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the pod's folder as soon as that is possible: a disk that is full today need not be so
+    /// tomorrow.
+    async fn make_at_last(&self, responses: &[(usize, ContainerAllocateResponse)]) {
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = self.make(responses) {
+            let folder = self.folder();
+            let reason = format!("cannot make the pod's folder {}: {error}", folder.display());
+            (self.report)(PodEvent::Waiting(format!("{reason}; it is tried again")));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        (self.report)(PodEvent::Waiting(String::new()));
     }
 
     async fn allocate(&self) -> Result<Vec<(usize, ContainerAllocateResponse)>, String> {
@@ -243,19 +272,21 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
     /// Runs or adopts the shims of one container until it has ended for good.
     async fn keep_container(&self, index: usize) -> (usize, ContainerStatus) {
         let mut generation = self.row.generations.get(index).copied().unwrap_or(1);
-        let mut pause = Duration::from_millis(100);
+        let mut pause = FIRST_PAUSE;
         loop {
+            let began = Instant::now();
             match self.keep_shim(index, generation).await {
                 Ok(Kept::Finished(status)) => return (index, status),
-                Ok(Kept::Died) => {
-                    generation = self.next_generation(index, generation + 1).await;
-                    continue;
-                }
+                Ok(Kept::Died) => generation = self.next_generation(index, generation + 1).await,
                 Ok(Kept::NotStarted(reason)) => (self.report)(PodEvent::Waiting(reason)),
                 Err(error) => (self.report)(PodEvent::Waiting(error.to_string())),
             }
+            // What went well for long is no part of a row of failures.
+            if began.elapsed() > 2 * LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -299,8 +330,9 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
             if !folder.is_claimed(generation) {
                 let program = self.settings.program.display();
                 let reason = format!(
-                    "the shim of container {} ended at once: {program} pod-shim: {exit}",
-                    container.name
+                    "the shim of container {} ended at once: {program} pod-shim: {exit}; see that the disk of {} has room",
+                    container.name,
+                    folder.path().display()
                 );
                 return Ok(Kept::NotStarted(reason));
             }
@@ -310,7 +342,11 @@ impl<R: Fn(PodEvent) + Sync> PodTask<R> {
         {
             handle.ended().await?;
         }
-        let status = ContainerStatus::read(&self.status_file(container))?;
+        let status = match ContainerStatus::read(&self.status_file(container)) {
+            // The power was cut while it was written, which ended the container as well.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            status => status?,
+        };
         if let Some(status) = status
             .clone()
             .filter(|s| s.finished && s.generation == generation)

@@ -8,9 +8,9 @@
 //! `kill -9` takes the command with it.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,9 @@ pub const CONTAINER_MARK: &str = "MIGPOOL_CONTAINER";
 /// The exit status of a container whose command could not be started, as the kubelet reports it.
 const START_ERROR: i32 = 128;
 
+/// How long to wait before a status that could not be written is written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs the shim to its end. Builds its own runtime; call it on the main thread of a program that
 /// has started no runtime of its own (the container's death signal is tied to that thread).
 #[must_use]
@@ -76,9 +79,9 @@ pub fn run(args: &ShimArgs) -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr)] // The shim's standard error is the container's log or up's own.
 fn fail(message: &str) -> ExitCode {
-    eprintln!("migpool pod-shim: {message}");
+    // The container's log, which may be on a full disk: nothing to panic about.
+    let _ = writeln!(io::stderr(), "migpool pod-shim: {message}");
     ExitCode::FAILURE
 }
 
@@ -108,7 +111,8 @@ async fn shim(folder: &ContainerFolder, generation: u64) -> io::Result<()> {
         if !again {
             status.state = ContainerState::Terminated(run.ended);
             status.finished = true;
-            return status.write(&spec.status_file);
+            write_at_last(&status, &spec.status_file, &mut signals).await;
+            return Ok(());
         }
         let delay = back_off(status.restart_count, run.lasted);
         if !delay.is_zero() {
@@ -120,17 +124,30 @@ async fn shim(folder: &ContainerFolder, generation: u64) -> io::Result<()> {
                     spec.name
                 ),
             };
-            status.write(&spec.status_file)?;
+            // The container is started again whether or not this can be told.
+            let _ = status.write(&spec.status_file);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 _ = signals.terminate.recv() => {
                     status.state = ContainerState::Terminated(run.ended);
                     status.finished = true;
-                    return status.write(&spec.status_file);
+                    write_at_last(&status, &spec.status_file, &mut signals).await;
+                    return Ok(());
                 }
             }
         }
         status.restart_count = status.restart_count.saturating_add(1);
+    }
+}
+
+/// Writes how it ended. While that fails, because the disk is full, it is tried again: a shim that
+/// ended without a word would be taken for a killed one. When the pod is to end nobody asks any more.
+async fn write_at_last(status: &ContainerStatus, file: &Path, signals: &mut Signals) {
+    while status.write(file).is_err() {
+        tokio::select! {
+            () = tokio::time::sleep(WRITE_AGAIN) => {}
+            _ = signals.terminate.recv() => return,
+        }
     }
 }
 
@@ -202,7 +219,8 @@ async fn run_once(
         pid: pid.as_raw_nonzero().get(),
         started_at,
     };
-    status.write(&spec.status_file)?;
+    // A container that runs is not ended because nobody can be told of it.
+    let mut untold = status.write(&spec.status_file).is_err();
 
     let mut asked_to_end = false;
     let mut deadline = None;
@@ -218,6 +236,9 @@ async fn run_once(
         };
         tokio::select! {
             _ = signals.child.recv() => {}
+            () = tokio::time::sleep(WRITE_AGAIN), if untold => {
+                untold = status.write(&spec.status_file).is_err();
+            }
             _ = signals.terminate.recv(), if !asked_to_end => {
                 asked_to_end = true;
                 let grace = Duration::from_secs(spec.grace_seconds);
@@ -400,6 +421,27 @@ mod tests {
         assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(back_off(u32::MAX, crash).as_secs(), 300);
         assert_eq!(back_off(7, Duration::from_mins(10)), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_cannot_be_written_now_is_written_later() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let folder = dir.path().join("status");
+        let file = folder.join("a.json");
+        let status = ContainerStatus::new(1);
+        let mut signals = Signals {
+            terminate: signal(SignalKind::user_defined1()).expect("signal"),
+            child: signal(SignalKind::child()).expect("signal"),
+            _interrupt: signal(SignalKind::user_defined1()).expect("signal"),
+            _hangup: signal(SignalKind::user_defined1()).expect("signal"),
+        };
+        let room = async {
+            tokio::task::yield_now().await;
+            assert!(ContainerStatus::read(&file).expect("read").is_none());
+            fs::create_dir(&folder).expect("made");
+        };
+        tokio::join!(write_at_last(&status, &file, &mut signals), room);
+        assert_eq!(ContainerStatus::read(&file).expect("read"), Some(status));
     }
 
     #[test]

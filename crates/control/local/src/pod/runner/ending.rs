@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -38,10 +39,11 @@ impl<R> PodTask<R> {
         while shims.next().await.is_some() {}
         drop(shims);
         self.sweep().await;
-        for container in self.containers() {
-            remove(fs::remove_file(self.status_file(container)));
-        }
-        remove(fs::remove_dir_all(self.folder()));
+        // A pod may leave much behind, and everything else goes on meanwhile.
+        let (status, uid) = (self.settings.status.clone(), self.row.uid.clone());
+        let statuses = tokio::task::spawn_blocking(move || remove_statuses(&status, &uid)).await;
+        remove(statuses.unwrap_or_else(|error| Err(io::Error::other(error))));
+        remove(tokio::fs::remove_dir_all(self.folder()).await);
     }
 
     async fn end_container(&self, container: &Container) {
@@ -57,9 +59,14 @@ impl<R> PodTask<R> {
         // A generation begins only after the one before it was claimed, so the first that can be
         // forbidden is the last there is.
         for generation in written.. {
-            let Ok(Claim::Taken) = folder.forbid(generation) else {
-                return;
+            let taken = match folder.forbid(generation) {
+                Ok(claim) => claim == Claim::Taken,
+                // Nothing can be written: a shim that is there is ended in its own time all the same.
+                Err(_) => folder.is_claimed(generation),
             };
+            if !taken {
+                return;
+            }
             if let Ok(Some(shim)) = folder.claimed_by(generation)
                 && let Err(error) = self.end_shim(&shim).await
             {
@@ -89,7 +96,11 @@ impl<R> PodTask<R> {
 /// Kills the processes that bear a container's mark until there are none.
 pub(super) async fn kill_marked(mark: &str) -> io::Result<()> {
     loop {
-        let found = process::with_environment(CONTAINER_MARK, mark)?;
+        // All of /proc is read, which takes a while on a large machine.
+        let wanted = mark.to_owned();
+        let looked =
+            tokio::task::spawn_blocking(move || process::with_environment(CONTAINER_MARK, &wanted));
+        let found = looked.await.map_err(io::Error::other)??;
         if found.is_empty() {
             return Ok(());
         }
@@ -100,6 +111,18 @@ pub(super) async fn kill_marked(mark: &str) -> io::Result<()> {
             }
         }
     }
+}
+
+/// Removes what shims wrote of a pod, and what those that were killed had begun to write.
+fn remove_statuses(folder: &Path, uid: &str) -> io::Result<()> {
+    let own = format!("{uid}.");
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&own) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(outcome: io::Result<()>) {
