@@ -1,12 +1,14 @@
 //! What the API stands on: the store, the nodes and the pods of this machine behind one handle.
 
-use std::path::PathBuf;
+use std::io::{self, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use pool::{
     Action, Change, ClusterKey, ExecEnvironment, Invalid, Kind, NodeProvider, ObservedNode, Pod,
     PodName, ProviderError, RawRecord, Revision, Scope, Store, StoreError, WorkloadError,
     Workloads,
 };
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::Message;
@@ -19,6 +21,22 @@ pub struct LocalBackend {
     pub(crate) database: Database,
     pub(crate) engine: mpsc::UnboundedSender<Message>,
     pub(crate) changes: watch::Receiver<u64>,
+}
+
+/// How much of a log is shown. It grows for as long as its pod writes, and memory does not.
+const TAIL: u64 = 16 << 20;
+
+async fn read_tail(file: &Path) -> io::Result<Vec<u8>> {
+    let mut file = tokio::fs::File::open(file).await?;
+    let left_out = file.metadata().await?.len().saturating_sub(TAIL);
+    let mut log = Vec::new();
+    if left_out > 0 {
+        log.extend(format!("[{left_out} earlier bytes left out]\n").into_bytes());
+    }
+    file.seek(SeekFrom::Start(left_out)).await?;
+    // A pod that writes faster than this reads must not keep it reading.
+    file.take(TAIL).read_to_end(&mut log).await?;
+    Ok(log)
 }
 
 impl LocalBackend {
@@ -140,10 +158,10 @@ impl Workloads for LocalBackend {
                 answer,
             })
             .await??;
-        match tokio::fs::read(&file).await {
+        match read_tail(&file).await {
             Ok(log) => Ok(log),
             // It has not been started yet.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(WorkloadError::Failed(format!(
                 "cannot read {}: {error}",
                 file.display()
@@ -176,5 +194,25 @@ impl Workloads for LocalBackend {
             answer,
         })
         .await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_long_log_is_shown_and_what_is_missing_is_said() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        std::fs::write(file.path(), "short\n").expect("written");
+        let log = read_tail(file.path()).await.expect("read");
+        assert_eq!(log, b"short\n");
+
+        let long = file.as_file();
+        long.set_len(TAIL + 5).expect("longer");
+        let log = read_tail(file.path()).await.expect("read");
+        let said = b"[5 earlier bytes left out]\n";
+        assert!(log.starts_with(said));
+        assert_eq!(log.len() as u64, said.len() as u64 + TAIL);
     }
 }

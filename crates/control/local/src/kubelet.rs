@@ -201,6 +201,8 @@ impl DeviceManager {
             source,
         })?;
         let cancel = CancellationToken::new();
+        // From here on: what was started ends also when the rest cannot start.
+        let end = cancel.clone().drop_guard();
         let (messages, inbox) = mpsc::unbounded_channel();
         let first = DeviceView {
             ledger,
@@ -217,16 +219,11 @@ impl DeviceManager {
             messages.downgrade(),
             cancel.clone(),
         )?;
-        tokio::spawn(owner::own(
-            inbox,
-            messages.downgrade(),
-            publish,
-            cancel.clone(),
-        ));
+        tokio::spawn(owner::own(inbox, messages.downgrade(), publish, cancel));
         Ok(Self {
             messages,
             view,
-            _end: Arc::new(cancel.drop_guard()),
+            _end: Arc::new(end),
         })
     }
 

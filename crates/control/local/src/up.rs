@@ -187,7 +187,14 @@ fn watch_names(
         source,
     };
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
+        let event = match event {
+            Ok(event) if !event.need_rescan() => event,
+            // Something was missed, and nobody knows whose it was.
+            _ => {
+                let _ = touched.send(String::new());
+                return;
+            }
+        };
         if event.kind.is_access() {
             return;
         }

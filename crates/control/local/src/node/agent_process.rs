@@ -24,6 +24,9 @@ const LABELS_FILE: &str = "labels";
 /// How long an agent may take to end.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
+/// How often the reports are looked at where they cannot be watched.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The agent's command line, as data.
 #[derive(Debug, Clone)]
 pub struct AgentCommand {
@@ -111,6 +114,10 @@ pub async fn supervise(
 ) {
     let (sender, mut touches) = mpsc::unbounded_channel();
     let watching = watch_folder(&command.reports, sender);
+    if let Err(error) = &watching {
+        let folder = command.reports.display();
+        tracing::warn!(%error, "{folder} cannot be watched and is looked at every second: raise fs.inotify.max_user_instances");
+    }
     let mut trouble = watching.as_ref().err().map(ToString::to_string);
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
@@ -131,6 +138,8 @@ pub async fn supervise(
                             trouble = Some(format!("the agent ended ({how}); see {}", log.display()));
                             break;
                         }
+                        // Without a watch it is looked at now and then.
+                        () = tokio::time::sleep(LOOK), if watching.is_err() => {}
                         Some(()) = touches.recv() => {
                             while touches.try_recv().is_ok() {}
                             // It speaks, so it runs.
