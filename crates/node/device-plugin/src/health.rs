@@ -6,6 +6,8 @@ use std::fmt;
 use nvml::GpuUuid;
 use serde::Serialize;
 
+use crate::health_checks;
+
 /// Where a fault is: a GPU, or one GPU instance of it, or one compute instance of that.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Location {
@@ -69,6 +71,18 @@ pub enum Fault {
     Xid(u64),
     /// The driver reported a memory error that ECC could not correct.
     UncorrectableMemoryError,
+}
+
+impl Fault {
+    /// Whether NVIDIA has the GPU reset after it, so that silence alone does not mean that it is over. An
+    /// uncorrectable memory error is what XID 48 reports.
+    #[must_use]
+    pub fn needs_reset(self) -> bool {
+        match self {
+            Self::Xid(xid) => health_checks::needs_reset(xid),
+            Self::UncorrectableMemoryError => true,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -141,6 +155,17 @@ mod tests {
             Some(Fault::Xid(79))
         );
         assert_eq!(health.fault(&Location::slice(gpu("GPU-b"), 1, 0)), None);
+    }
+
+    #[test]
+    fn a_fault_that_nvidia_resets_the_gpu_for_is_told_from_one_that_it_does_not() {
+        for xid in [48, 64, 74, 79, 95, 119, 120, 140] {
+            assert!(Fault::Xid(xid).needs_reset(), "{xid}");
+        }
+        assert!(Fault::UncorrectableMemoryError.needs_reset());
+        for xid in [13, 31, 43, 45, 63, 69, 92, 94, 154] {
+            assert!(!Fault::Xid(xid).needs_reset(), "{xid}");
+        }
     }
 
     #[test]

@@ -6,6 +6,25 @@ use std::str::FromStr;
 /// XIDs that an application causes by itself; they say nothing about the GPU. NVIDIA's plugin ignores the same.
 const APPLICATION_XIDS: [u64; 6] = [13, 31, 43, 45, 68, 109];
 
+/// XIDs after which a GPU is not to be trusted until it was reset: those whose immediate action in NVIDIA's Xid
+/// catalog (<https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html>) is `RESET_GPU` for a GPU that
+/// has MIG, and
+/// - 48 (double bit ECC error), whose workflow ends in a reset, with or without a drain before it;
+/// - 74 (`NVLink`), which by its description a reset or a reboot clears;
+/// - 79 (fallen off the bus) and 151 (key rotation), whose action is a restart of the machine, which includes one.
+///
+/// 94, a memory error contained in one application, is not among them: there only the application is restarted. Nor
+/// is 154, which says that the recovery action changed but not to which. 144 to 150 depend on details that NVML's
+/// events do not carry.
+const RESET_XIDS: [u64; 18] = [
+    46, 48, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, 151, 155, 156, 158,
+];
+
+/// Whether NVIDIA has the GPU reset after this XID.
+pub(crate) fn needs_reset(xid: u64) -> bool {
+    RESET_XIDS.contains(&xid)
+}
+
 /// The administrator's say in which XIDs count, beside the application errors that never do by themselves.
 ///
 /// In the environment these are `DP_DISABLE_HEALTHCHECKS` and `DP_ENABLE_HEALTHCHECKS`.

@@ -1,10 +1,13 @@
 //! From driver events to health, and back to health when the fault is gone.
 
+mod case;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nvml::{Event, Inventory};
 
+use self::case::Case;
 use crate::{Fault, Health, HealthChecks, Location};
 
 /// When a faulty device is looked at again.
@@ -12,7 +15,8 @@ use crate::{Fault, Health, HealthChecks, Location};
 pub struct Recovery {
     /// How long after a first fault.
     pub first: Duration,
-    /// The longest wait: it doubles each time that a device does not answer or fails again.
+    /// The longest wait: it doubles each time that a device does not answer or fails again. It is also how long a
+    /// fault that needs a reset stays when no reset is seen.
     pub longest: Duration,
 }
 
@@ -37,22 +41,18 @@ impl Recovery {
 ///
 /// A fault is keyed by GPU, GPU instance and compute instance. It is over when its instance is gone, or when a
 /// later look at the GPU finds that it answers and nothing new was reported meanwhile. A device that fails again
-/// after that waits twice as long the next time. Pure: time and snapshots are given to it.
+/// after that waits twice as long the next time.
+///
+/// For a fault after which NVIDIA has the GPU reset ([`Fault::needs_reset`]) silence is not enough. It stays until
+/// the GPU was away and came back, or until all the instances that it had were replaced, which a driver that still
+/// needs the reset does not manage. A reset may go unseen, so it also ends after [`Recovery::longest`].
+///
+/// Pure: time and snapshots are given to it.
 #[derive(Debug, Clone)]
 pub struct Monitor {
     checks: HealthChecks,
     recovery: Recovery,
     cases: BTreeMap<Location, Case>,
-}
-
-/// What is remembered of one place.
-#[derive(Debug, Clone)]
-struct Case {
-    /// `None` after it was found to be gone; the case is kept for a while, to know a relapse.
-    fault: Option<Fault>,
-    relapses: u32,
-    /// When to look again; for a case without a fault, when to forget it.
-    due: Instant,
 }
 
 impl Monitor {
@@ -100,20 +100,8 @@ impl Monitor {
     }
 
     fn fail(&mut self, at: Location, fault: Fault, now: Instant) {
-        let relapses = match self.cases.get(&at) {
-            None => 0,
-            Some(case) if case.fault.is_some() => case.relapses,
-            Some(case) => case.relapses.saturating_add(1),
-        };
-        let due = now + self.recovery.wait(relapses);
-        self.cases.insert(
-            at,
-            Case {
-                fault: Some(fault),
-                relapses,
-                due,
-            },
-        );
+        let case = Case::open(self.cases.remove(&at), fault, self.recovery, now);
+        self.cases.insert(at, case);
     }
 
     /// When a new snapshot is next wanted for [`Monitor::look`]; `None` while there is no fault.
@@ -127,28 +115,11 @@ impl Monitor {
     }
 
     /// Takes in a snapshot: instances that are gone take their faults with them, and faults whose wait is over
-    /// are over if the GPU answers.
+    /// are over if the GPU answers and no reset is missing.
     pub fn look(&mut self, inventory: &Inventory, now: Instant) {
         let recovery = self.recovery;
-        self.cases.retain(|at, case| {
-            if is_gone(at, inventory) {
-                return false;
-            }
-            if now < case.due {
-                return true;
-            }
-            if case.fault.is_none() {
-                return false;
-            }
-            if inventory.gpu(&at.gpu).is_some() {
-                case.fault = None;
-                case.due = now + recovery.longest;
-            } else {
-                case.relapses = case.relapses.saturating_add(1);
-                case.due = now + recovery.wait(case.relapses);
-            }
-            true
-        });
+        self.cases
+            .retain(|at, case| !is_gone(at, inventory) && case.look(at, inventory, recovery, now));
     }
 
     /// The faults that are not over.
@@ -241,11 +212,11 @@ mod tests {
     #[test]
     fn an_xid_marks_its_slice_and_is_over_when_nothing_new_happens() {
         let mut node = Node::new();
-        node.xid(0, 48);
+        node.xid(0, 94);
         let health = node.monitor.health();
         assert_eq!(
             health.fault(&Location::slice(gpu(), 7, 0)),
-            Some(Fault::Xid(48))
+            Some(Fault::Xid(94))
         );
         assert_eq!(health.fault(&Location::slice(gpu(), 8, 0)), None);
         assert_eq!(node.monitor.due(), Some(node.at(10)));
@@ -266,8 +237,8 @@ mod tests {
     #[test]
     fn a_new_xid_starts_the_wait_again() {
         let mut node = Node::new();
-        node.xid(0, 48);
-        node.xid(8, 48);
+        node.xid(0, 94);
+        node.xid(8, 94);
         node.look(10);
         assert_eq!(node.faults(), 1);
         node.look(18);
@@ -280,7 +251,7 @@ mod tests {
         let mut now = 0;
         let mut waits = Vec::new();
         for _ in 0..5 {
-            node.xid(now, 48);
+            node.xid(now, 94);
             let due = node.monitor.due().unwrap();
             waits.push((due - node.at(now)).as_secs());
             now = (due - node.start).as_secs();
@@ -293,10 +264,10 @@ mod tests {
     #[test]
     fn an_old_fault_is_forgotten() {
         let mut node = Node::new();
-        node.xid(0, 48);
+        node.xid(0, 94);
         node.look(10);
         node.look(70);
-        node.xid(80, 48);
+        node.xid(80, 94);
         assert_eq!(node.monitor.due(), Some(node.at(90)));
     }
 
@@ -311,6 +282,67 @@ mod tests {
         assert_eq!((node.faults(), node.monitor.due()), (1, Some(node.at(70))));
         node.inventory = answering;
         node.look(70);
+        assert_eq!(node.faults(), 0);
+    }
+
+    #[test]
+    fn a_fault_that_needs_a_reset_does_not_end_by_silence_before_the_longest_wait() {
+        let mut node = Node::new();
+        node.xid(0, 48);
+        for seconds in [10, 30, 59] {
+            node.look(seconds);
+            assert_eq!(node.faults(), 1, "after {seconds} s");
+        }
+        assert_eq!(node.monitor.due(), Some(node.at(60)));
+        node.look(60);
+        assert_eq!(node.faults(), 0);
+    }
+
+    #[test]
+    fn a_fault_that_needs_a_reset_is_over_when_the_gpu_was_away_and_came_back() {
+        let mut node = Node::new();
+        node.xid(0, 95);
+        node.look(10);
+        let answering = std::mem::replace(&mut node.inventory, inventory(vec![a100(1, 7)]));
+        node.look(20);
+        assert_eq!((node.faults(), node.monitor.due()), (1, Some(node.at(30))));
+        node.inventory = answering;
+        node.look(29);
+        assert_eq!(node.faults(), 1);
+        node.look(30);
+        assert_eq!(node.faults(), 0);
+    }
+
+    #[test]
+    fn a_fault_of_a_gpu_that_needs_a_reset_is_over_when_all_its_instances_were_replaced() {
+        let mut node = Node::new();
+        let event = Event::Xid {
+            gpu: gpu(),
+            xid: 119,
+            gpu_instance: None,
+            compute_instance: None,
+        };
+        node.monitor.observe(&event, node.start);
+        node.look(10);
+        node.inventory.gpus[0].instances.truncate(1);
+        node.look(20);
+        assert_eq!(node.faults(), 1);
+        node.inventory.gpus[0].instances.clear();
+        node.look(21);
+        assert_eq!((node.faults(), node.monitor.due()), (1, Some(node.at(31))));
+        node.look(31);
+        assert_eq!(node.faults(), 0);
+    }
+
+    #[test]
+    fn a_lesser_fault_does_not_shorten_one_that_needs_a_reset() {
+        let mut node = Node::new();
+        node.xid(0, 48);
+        node.xid(1, 94);
+        node.look(11);
+        let slice = Location::slice(gpu(), 7, 0);
+        assert_eq!(node.monitor.health().fault(&slice), Some(Fault::Xid(48)));
+        node.look(61);
         assert_eq!(node.faults(), 0);
     }
 
