@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kubelet_api::device_plugin::v1beta1 as api;
 use kubelet_api::device_plugin::v1beta1::device_plugin_server::DevicePluginServer;
@@ -55,6 +55,19 @@ enum RegistrationError {
     /// The kubelet did not answer.
     #[error("the kubelet did not answer the registration for {} seconds", PATIENCE.as_secs())]
     Silent,
+    /// The server that was registered is gone.
+    #[error("the resource's server ended by itself")]
+    ServerEnded,
+}
+
+/// What ended a registration.
+enum Ending {
+    /// Another kubelet is there.
+    KubeletRestarted,
+    /// Our own server is gone; nobody asked it to.
+    ServerEnded,
+    /// Everything is being stopped.
+    Stopped,
 }
 
 impl Registrar {
@@ -65,32 +78,56 @@ impl Registrar {
             let Some(kubelet) = self.kubelet_started(None).await else {
                 return;
             };
-            match self.serve_and_register().await {
+            let error = match self.serve_and_register().await {
                 Ok(serving) => {
-                    retry = FIRST_RETRY;
                     tracing::info!(resource = %self.resource, "registered with the kubelet");
                     self.tell(Registration::Registered);
-                    let next = self.kubelet_started(Some(kubelet)).await;
-                    // Before the next registration: the kubelet takes the end of an old stream for the end of
-                    // the resource, whichever server it came from.
-                    serving.stop().await;
-                    if next.is_none() {
-                        return;
+                    let since = Instant::now();
+                    match self.attend(kubelet, serving).await {
+                        Ending::Stopped => return,
+                        Ending::KubeletRestarted => {
+                            retry = FIRST_RETRY;
+                            continue;
+                        }
+                        Ending::ServerEnded => {
+                            if since.elapsed() > LAST_RETRY {
+                                retry = FIRST_RETRY;
+                            }
+                            RegistrationError::ServerEnded
+                        }
                     }
                 }
-                Err(error) => {
-                    if self.stop.is_cancelled() {
-                        return;
-                    }
-                    tracing::debug!(resource = %self.resource, %error, "registration failed");
-                    self.tell(Registration::Failed(error.to_string()));
-                    tokio::select! {
-                        () = self.stop.cancelled() => return,
-                        () = tokio::time::sleep(retry) => retry = (retry * 2).min(LAST_RETRY),
-                        _ = self.kubelet.changed() => retry = FIRST_RETRY,
-                    }
-                }
+                Err(error) => error,
+            };
+            if self.stop.is_cancelled() {
+                return;
             }
+            tracing::debug!(resource = %self.resource, %error, "registration failed");
+            self.tell(Registration::Failed(error.to_string()));
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(retry) => retry = (retry * 2).min(LAST_RETRY),
+                _ = self.kubelet.changed() => retry = FIRST_RETRY,
+            }
+        }
+    }
+
+    /// Stays with a registered server until something ends the registration. The server is gone then.
+    async fn attend(&mut self, kubelet: SocketId, mut serving: Serving) -> Ending {
+        let next = tokio::select! {
+            next = self.kubelet_started(Some(kubelet)) => next,
+            _ = &mut serving.task => {
+                // Connections that it took outlive it.
+                serving.stop.cancel();
+                return Ending::ServerEnded;
+            }
+        };
+        // Before the next registration: the kubelet takes the end of an old stream for the end of the resource,
+        // whichever server it came from.
+        serving.stop().await;
+        match next {
+            Some(_) => Ending::KubeletRestarted,
+            None => Ending::Stopped,
         }
     }
 
@@ -214,6 +251,10 @@ pub(crate) fn remove_abandoned_sockets(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::watch_socket;
+    use kubelet_api::device_plugin::v1beta1::registration_server::{
+        Registration as RegistrationService, RegistrationServer,
+    };
 
     #[test]
     fn socket_names_are_fresh_and_fit_a_socket_address() {
@@ -242,5 +283,52 @@ mod tests {
         let left = |name: &str| folder.path().join(name).exists();
         assert!(left("migpool-gpu-1.sock") && left("other.sock") && !left("migpool-gpu-2.sock"));
         drop(live);
+    }
+
+    /// A kubelet that takes every registration.
+    struct Taking;
+
+    #[tonic::async_trait]
+    impl RegistrationService for Taking {
+        async fn register(
+            &self,
+            _: tonic::Request<api::RegisterRequest>,
+        ) -> Result<tonic::Response<api::Empty>, tonic::Status> {
+            Ok(tonic::Response::new(api::Empty {}))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_by_itself_ends_its_registration() {
+        let folder = tempfile::tempdir().unwrap();
+        let incoming = uds::listen(&folder.path().join(api::KUBELET_SOCKET)).unwrap();
+        tokio::spawn(
+            Server::builder()
+                .add_service(RegistrationServer::new(Taking))
+                .serve_with_incoming(incoming),
+        );
+        let stop = CancellationToken::new();
+        let resource: Resource = "nvidia.com/gpu".parse().unwrap();
+        let table = watch::Sender::new(Arc::new(Table::new(resource.clone(), Vec::new())));
+        let config = Config {
+            kubelet_dir: folder.path().to_path_buf(),
+            ..Config::default()
+        };
+        let mut registrar = Registrar {
+            resource,
+            config: Arc::new(config),
+            table: table.subscribe(),
+            kubelet: watch_socket(folder.path().to_path_buf(), stop.clone()).unwrap(),
+            report: mpsc::unbounded_channel().0,
+            stop,
+        };
+        let kubelet = registrar.kubelet_started(None).await.unwrap();
+        let serving = registrar.serve_and_register().await.unwrap();
+        let socket = folder.path().join(&serving.endpoint);
+        assert!(socket.exists());
+        serving.task.abort();
+        let ending = registrar.attend(kubelet, serving).await;
+        assert!(matches!(ending, Ending::ServerEnded));
+        assert!(!socket.exists());
     }
 }
