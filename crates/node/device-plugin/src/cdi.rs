@@ -1,5 +1,9 @@
 //! The CDI specification: which device nodes belong to which CDI name.
+//!
+//! It names device nodes and nothing else. The driver's libraries and programs are not part of it yet, so a container
+//! that gets its devices by CDI alone has to have them already, by its image or by a mount of its own.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -105,25 +109,49 @@ impl Specification {
         }
     }
 
-    /// Writes the specification, whole or not at all. One without devices is not valid CDI: its file is removed.
-    pub(crate) fn write(&self, folder: &Path) -> Result<(), CdiError> {
+    /// Sees to it that the folder has this specification, whole or not at all, and writes nothing if it has. One
+    /// without devices is not valid CDI: its file is removed. Blocks.
+    pub(crate) fn ensure(&self, folder: &Path) -> Result<(), CdiError> {
         let path = folder.join(FILE);
-        let written = if self.devices.is_empty() {
+        let ensured = if self.devices.is_empty() {
             remove(&path)
         } else {
             self.replace(&path)
         };
-        written.map_err(|source| CdiError { path, source })
+        ensured.map_err(|source| CdiError { path, source })
     }
 
     fn replace(&self, path: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        if std::fs::read(path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
         let mut file = AtomicWriteFile::open(path)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
+        file.write_all(&text)?;
         file.commit()
+    }
+
+    /// The names of the devices that the folder's file does not describe as this specification does, after it could
+    /// not be written. Blocks.
+    pub(crate) fn missing(&self, folder: &Path) -> BTreeSet<String> {
+        let there: serde_json::Value = std::fs::read(folder.join(FILE))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let described = there.get("devices").and_then(serde_json::Value::as_array);
+        let is_described = |device: &Device| {
+            let wanted = serde_json::to_value(device).ok();
+            described.is_some_and(|all| all.iter().any(|one| Some(one) == wanted.as_ref()))
+        };
+        self.devices
+            .iter()
+            .filter(|device| !is_described(device))
+            .map(|device| device.name.clone())
+            .collect()
     }
 }
 
@@ -181,10 +209,10 @@ mod tests {
             devices: Vec::new(),
             ..specification(1)
         };
-        none.write(folder.path()).unwrap();
-        specification(1).write(folder.path()).unwrap();
+        none.ensure(folder.path()).unwrap();
+        specification(1).ensure(folder.path()).unwrap();
         assert!(folder.path().join(FILE).exists());
-        none.write(folder.path()).unwrap();
+        none.ensure(folder.path()).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -193,7 +221,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = specification(1).write(&file).unwrap_err();
+        let error = specification(1).ensure(&file).unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_right_is_left_alone_and_one_that_is_not_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&file).unwrap());
+        specification(1).ensure(folder.path()).unwrap();
+        let first = inode();
+        specification(1).ensure(folder.path()).unwrap();
+        assert_eq!(inode(), first);
+        let right = std::fs::read(&file).unwrap();
+        std::fs::write(&file, "{").unwrap();
+        specification(1).ensure(folder.path()).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), right);
+    }
+
+    #[test]
+    fn what_an_old_file_describes_is_told_from_what_it_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = |missing: BTreeSet<String>| missing.into_iter().collect::<Vec<_>>();
+        assert_eq!(names(specification(1).missing(folder.path())), ["MIG-0-0"]);
+        specification(1).ensure(folder.path()).unwrap();
+        assert_eq!(names(specification(2).missing(folder.path())), ["MIG-0-1"]);
+        assert!(specification(1).missing(folder.path()).is_empty());
     }
 }

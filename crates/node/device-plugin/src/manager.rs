@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nvml::Inventory;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::advertise::unchecked;
@@ -15,9 +17,13 @@ use crate::allocate::ControlNodes;
 use crate::kubelet::{SocketId, watch_socket};
 use crate::registration::{Registrar, remove_abandoned_sockets};
 use crate::{
-    Advertisement, Config, Fleet, Health, PluginStatus, Registration, Resource, StrategyError,
-    Table, cdi, fleet, resources,
+    Advertisement, Config, DeviceHealth, Fleet, Health, PluginStatus, Registration, Resource,
+    StrategyError, Table, cdi, fleet, resources,
 };
+
+/// How often the CDI specification is looked after: a file that was deleted or could not be written, and device
+/// nodes that appear late, such as that of unified memory, are told by nobody.
+const CDI_CHECK: Duration = Duration::from_secs(5);
 
 /// Why the plugin gave up.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,12 @@ pub enum Error {
         folder: PathBuf,
         /// What the system said.
         source: notify::Error,
+    },
+    /// Nobody watches for the kubelet's socket any more.
+    #[error("the watch of {} for the kubelet's socket ended by itself; start again", folder.display())]
+    WatchEnded {
+        /// The folder.
+        folder: PathBuf,
     },
     /// The node breaks the strategy's rules from the start, and the plugin was told to fail then.
     #[error("{0} (set fail-on-init-error to false to wait for it to change)")]
@@ -43,13 +55,16 @@ pub enum Error {
 /// devices that were advertised and are still there, for the sake of those who use them; nothing new is advertised
 /// until the rules are kept again, and the status says why.
 ///
+/// Where containers get CDI names, the specification is kept as it has to be; a device that it does not describe,
+/// because it cannot be written, is unhealthy meanwhile.
+///
 /// # Errors
-/// When the kubelet's folder cannot be watched, or at the start when the node breaks the strategy's rules and
+/// When the kubelet's folder cannot be watched, or the watch ends, or at the start when the node breaks the strategy's rules and
 /// [`Config::fail_on_init_error`] is set.
 pub async fn run(
     config: Config,
-    mut inventory: watch::Receiver<Arc<Inventory>>,
-    mut health: watch::Receiver<Arc<Health>>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    health: watch::Receiver<Arc<Health>>,
     status: watch::Sender<PluginStatus>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
@@ -62,36 +77,62 @@ pub async fn run(
             folder: config.kubelet_dir.clone(),
             source,
         })?;
+    serve(config, kubelet, inventory, health, status, stop).await
+}
+
+/// [`run`], with the kubelet's socket watched by somebody else.
+async fn serve(
+    config: Config,
+    mut kubelet: watch::Receiver<Option<SocketId>>,
+    mut inventory: watch::Receiver<Arc<Inventory>>,
+    mut health: watch::Receiver<Arc<Health>>,
+    status: watch::Sender<PluginStatus>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let (report, mut reports) = mpsc::unbounded_channel();
     let mut manager = Manager {
         config: Arc::new(config),
         fleet: Fleet::default(),
         tables: BTreeMap::new(),
-        specification: None,
         registrars: JoinSet::new(),
-        kubelet,
+        kubelet: kubelet.clone(),
         report,
         stop: stop.clone(),
         status,
     };
+    let mut cdi_check = tokio::time::interval(CDI_CHECK);
+    cdi_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once.
+    cdi_check.tick().await;
 
     let first = (
         inventory.borrow_and_update().clone(),
         health.borrow_and_update().clone(),
     );
-    if let Err(error) = manager.update(&first.0, &first.1)
+    if let Err(error) = manager.update(&first.0, &first.1).await
         && manager.config.fail_on_init_error
     {
         return Err(error.into());
     }
+    let mut end = Ok(());
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             changed = inventory.changed() => if changed.is_err() { break },
             changed = health.changed() => if changed.is_err() { break },
+            _ = cdi_check.tick(), if manager.config.uses_cdi() => {}
             Some((resource, registration)) = reports.recv() => {
                 manager.registered(&resource, registration);
                 continue;
+            }
+            watched = kubelet.changed() => {
+                // The registrars follow the changes themselves.
+                if watched.is_ok() { continue }
+                // The watch ends with `stop`, too.
+                if !stop.is_cancelled() {
+                    end = Err(Error::WatchEnded { folder: manager.config.kubelet_dir.clone() });
+                }
+                break;
             }
         }
         let now = (
@@ -99,19 +140,17 @@ pub async fn run(
             health.borrow_and_update().clone(),
         );
         // The status says what is wrong; the next change may right it.
-        let _ = manager.update(&now.0, &now.1);
+        let _ = manager.update(&now.0, &now.1).await;
     }
     stop.cancel();
     while manager.registrars.join_next().await.is_some() {}
-    Ok(())
+    end
 }
 
 struct Manager {
     config: Arc<Config>,
     fleet: Fleet,
     tables: BTreeMap<Resource, watch::Sender<Arc<Table>>>,
-    /// The CDI specification as it was written last.
-    specification: Option<cdi::Specification>,
     registrars: JoinSet<()>,
     kubelet: watch::Receiver<Option<SocketId>>,
     report: mpsc::UnboundedSender<(Resource, Registration)>,
@@ -121,12 +160,16 @@ struct Manager {
 
 impl Manager {
     /// Takes in what the node looks like now.
-    fn update(&mut self, inventory: &Inventory, health: &Health) -> Result<(), StrategyError> {
+    async fn update(
+        &mut self,
+        inventory: &Inventory,
+        health: &Health,
+    ) -> Result<(), StrategyError> {
         let sysfs = self.config.sysfs.clone();
         self.fleet
             .update(inventory, |pci_bus_id| fleet::numa_node(&sysfs, pci_bus_id));
         let result = resources(&self.fleet, health, &self.config);
-        let (advertisement, mut error) = match &result {
+        let (mut advertisement, mut error) = match &result {
             Ok(advertisement) => (advertisement.clone(), None),
             Err(error) => (
                 self.still_there(unchecked(&self.fleet, health, &self.config)),
@@ -134,8 +177,8 @@ impl Manager {
             ),
         };
         // The specification first: a container may be given a device as soon as it is advertised.
-        if let Err(failed) = self.write_specification(&advertisement) {
-            error.get_or_insert(failed.to_string());
+        if let Some(reason) = self.specify(&mut advertisement).await {
+            error.get_or_insert(reason);
         }
         let Advertisement {
             mut resources,
@@ -163,18 +206,38 @@ impl Manager {
         advertisement
     }
 
-    fn write_specification(&mut self, advertisement: &Advertisement) -> Result<(), cdi::CdiError> {
+    /// Sees to the CDI specification of what is advertised. Where that fails the answer is why, and the devices that
+    /// no specification describes become unhealthy: no container could be started with them.
+    async fn specify(&self, advertisement: &mut Advertisement) -> Option<String> {
         if !self.config.uses_cdi() {
-            return Ok(());
+            return None;
         }
-        let control = ControlNodes::present(&self.config.dev_root);
-        let devices = advertisement.resources.values().flatten();
-        let specification = cdi::Specification::new(devices, &self.config, &control);
-        if self.specification.as_ref() != Some(&specification) {
-            specification.write(&self.config.cdi_spec_dir)?;
-            self.specification = Some(specification);
+        let devices: Vec<_> = advertisement
+            .resources
+            .values()
+            .flatten()
+            .cloned()
+            .collect();
+        let config = Arc::clone(&self.config);
+        // It waits for the disk, and this thread answers the kubelet.
+        let ensured = tokio::task::spawn_blocking(move || {
+            let control = ControlNodes::present(&config.dev_root);
+            let specification = cdi::Specification::new(&devices, &config, &control);
+            let folder = &config.cdi_spec_dir;
+            specification
+                .ensure(folder)
+                .map_err(|error| (error.to_string(), specification.missing(folder)))
+        });
+        // It can only be cancelled together with the runtime.
+        let (reason, missing) = ensured.await.ok()?.err()?;
+        for device in advertisement.resources.values_mut().flatten() {
+            if device.is_healthy()
+                && missing.contains(device.visible_id(self.config.device_id_strategy))
+            {
+                device.health = DeviceHealth::Unhealthy(reason.clone());
+            }
         }
-        Ok(())
+        Some(reason)
     }
 
     fn advertise(&mut self, table: Table) {
@@ -252,5 +315,33 @@ impl Manager {
             entry.registration = registration;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{a100, inventory};
+
+    #[tokio::test]
+    async fn a_watch_of_the_kubelet_that_ends_by_itself_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            kubelet_dir: folder.path().to_path_buf(),
+            ..Config::default()
+        };
+        let inventory = watch::Sender::new(Arc::new(inventory(vec![a100(0, 0)])));
+        let health = watch::Sender::new(Arc::default());
+        let (gone, kubelet) = watch::channel(None);
+        drop(gone);
+        let end = serve(
+            config,
+            kubelet,
+            inventory.subscribe(),
+            health.subscribe(),
+            watch::Sender::new(PluginStatus::default()),
+            CancellationToken::new(),
+        );
+        assert!(matches!(end.await, Err(Error::WatchEnded { .. })));
     }
 }

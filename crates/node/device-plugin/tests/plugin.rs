@@ -8,6 +8,7 @@ mod kubelet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kubelet::Kubelet;
 use mig::{MigStrategy, NodeLayout};
@@ -64,6 +65,11 @@ impl Node {
 
     fn kubelet_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("kubelet")
+    }
+
+    fn cdi_file(&self) -> std::path::PathBuf {
+        let folder = self.folder.path().join("cdi");
+        folder.join("k8s.device-plugin.nvidia.com-gpu.json")
     }
 
     fn config(&self, mig_strategy: MigStrategy) -> Config {
@@ -131,6 +137,18 @@ fn clear(nvml: &Nvml, gpu: &nvml::Gpu) {
     }
 }
 
+/// Waits until it is so, at most a minute.
+async fn eventually(mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), waiting)
+        .await
+        .expect("it never came to be so");
+}
+
 fn sockets(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().flatten();
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
@@ -195,11 +213,8 @@ async fn a_cdi_name_that_is_allocated_is_in_the_specification() {
     let response = kubelet.allocate(GPU, &[id]).await.unwrap();
     let name = response.cdi_devices[0].name.clone();
 
-    let file = node
-        .folder
-        .path()
-        .join("cdi/k8s.device-plugin.nvidia.com-gpu.json");
-    let spec: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let spec: serde_json::Value =
+        serde_json::from_slice(&fs::read(node.cdi_file()).unwrap()).unwrap();
     let kind = spec["kind"].as_str().unwrap();
     let devices = spec["devices"].as_array().unwrap();
     let device = devices
@@ -213,6 +228,51 @@ async fn a_cdi_name_that_is_allocated_is_in_the_specification() {
         );
     }
     assert_eq!(devices.len(), 4);
+}
+
+#[tokio::test]
+async fn a_cdi_specification_that_was_deleted_or_became_old_is_written_again() {
+    let mut node = Node::new(1, "3g.20gb");
+    let kubelet = Kubelet::start(&node.kubelet_dir());
+    node.start(Config {
+        device_list_strategies: vec![DeviceListStrategy::CdiCri],
+        ..node.config(MigStrategy::Single)
+    });
+    kubelet.until_counts(GPU, 2, 2).await;
+    let file = node.cdi_file();
+    fs::remove_file(&file).unwrap();
+    // A control node that appears when it is first used belongs into the specification, too.
+    let late = "/dev/nvidia-modeset";
+    assert!(!node.folder.path().join("root").join(&late[1..]).exists());
+    fs::write(node.folder.path().join("root").join(&late[1..]), "").unwrap();
+    eventually(|| fs::read_to_string(&file).is_ok_and(|text| text.contains(late))).await;
+}
+
+#[tokio::test]
+async fn slices_without_a_cdi_specification_are_unhealthy_until_it_can_be_written() {
+    let mut node = Node::new(1, "3g.20gb");
+    let kubelet = Kubelet::start(&node.kubelet_dir());
+    let folder = node.folder.path().join("cdi");
+    fs::write(&folder, "in the way").unwrap();
+    node.start(Config {
+        device_list_strategies: vec![DeviceListStrategy::CdiCri],
+        ..node.config(MigStrategy::Single)
+    });
+    let resource = kubelet.until_counts(GPU, 2, 0).await;
+    let id = resource.devices.keys().next().unwrap();
+    let error = kubelet.allocate(GPU, &[id]).await.unwrap_err();
+    assert!(
+        error.message().contains("CDI specification"),
+        "{}",
+        error.message()
+    );
+    let says = |status: &PluginStatus| status.error.as_ref().is_some_and(|e| e.contains("CDI"));
+    node.until_status(says).await;
+
+    fs::remove_file(&folder).unwrap();
+    kubelet.until_counts(GPU, 2, 2).await;
+    assert!(node.cdi_file().exists());
+    node.until_status(PluginStatus::is_ready).await;
 }
 
 #[tokio::test]
