@@ -208,8 +208,8 @@ mod tests {
         let log = read_tail(file.path()).await.expect("read");
         assert_eq!(log, b"short\n");
 
-        let long = file.as_file();
-        long.set_len(TAIL + 5).expect("longer");
+        let grown = file.as_file();
+        grown.set_len(TAIL + 5).expect("longer");
         let log = read_tail(file.path()).await.expect("read");
         let said = b"[5 earlier bytes left out]\n";
         assert!(log.starts_with(said));
