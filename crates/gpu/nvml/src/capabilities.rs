@@ -12,16 +12,27 @@ pub(crate) struct CapabilityMinors {
 }
 
 impl CapabilityMinors {
-    /// Empty where the file cannot be read: then no instance has a known minor.
+    /// Empty where the file cannot be read: then no instance has a known minor. A driver root that holds no more than a
+    /// driver's files, such as a driver container's, has no `/proc` of its own: then it is this machine's.
     pub(crate) fn read(root: &Path) -> Self {
-        let path = root.join("proc/driver/nvidia-caps/mig-minors");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text),
-            Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "no capability minors");
-                Self::default()
+        Self::first(&[root, Path::new("/")])
+    }
+
+    fn first(roots: &[&Path]) -> Self {
+        for root in roots {
+            let path = root.join("proc/driver/nvidia-caps/mig-minors");
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Self::parse(&text),
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "no capability minors");
+                }
             }
         }
+        Self::default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.gpu_instances.is_empty()
     }
 
     /// Lines as `gpu0/gi1/access 12` and `gpu0/gi1/ci0/access 13`; others (`config 1`, `monitor 2`) are of no instance.
@@ -69,6 +80,18 @@ impl CapabilityMinors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_without_the_table_has_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (without, with) = (folder.path().join("a"), folder.path().join("b"));
+        assert!(CapabilityMinors::first(&[&without, &with]).is_empty());
+        std::fs::create_dir_all(with.join("proc/driver/nvidia-caps")).unwrap();
+        let table = with.join("proc/driver/nvidia-caps/mig-minors");
+        std::fs::write(table, "gpu0/gi1/access 12\n").unwrap();
+        let found = CapabilityMinors::first(&[&without, &with]);
+        assert_eq!(found.gpu_instance(0, 1), Some(12));
+    }
 
     #[test]
     fn minors_are_what_the_file_says_and_nothing_else() {

@@ -213,6 +213,10 @@ fn hint(code: ReturnCode, call: &str) -> &'static str {
         }
         ReturnCode::ERROR_UNINITIALIZED => "; the driver was reloaded meanwhile: load NVML again",
         ReturnCode::ERROR_NOT_FOUND => "; it is gone, or was never there: take a new snapshot",
+        ReturnCode::ERROR_UNKNOWN => {
+            "; the driver does not say why: look at dmesg, and in a container whether it lost its device files, as after \
+             a reload of systemd, and start it again"
+        }
         _ => "",
     }
 }

@@ -122,12 +122,17 @@ impl Nvml {
         placement: Option<(u32, u32)>,
     ) -> Result<u32, Error> {
         let calls = &self.session.calls;
-        let (handle, id) = self
+        // Only the creation may be tried again with a fresh handle: asking after it must not make a second one.
+        let handle = self
             .session
             .with_gpu_instance(gpu, gpu_instance, |parent| {
-                let handle = calls.create_compute_instance(parent, profile_id, placement)?;
-                Ok((handle, calls.compute_instance_info(handle)?.id))
+                calls.create_compute_instance(parent, profile_id, placement)
             })?;
+        let label = || self.session.label(gpu).gpu_instance(gpu_instance);
+        let id = calls
+            .compute_instance_info(handle)
+            .map_err(|failure| calls.error(failure, Some(label())))?
+            .id;
         self.session
             .memory()
             .compute_instances

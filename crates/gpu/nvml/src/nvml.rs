@@ -19,7 +19,7 @@ pub(crate) struct Session {
     pub(crate) calls: Calls,
     root: PathBuf,
     pub(crate) versions: OnceLock<DriverVersions>,
-    minors: OnceLock<CapabilityMinors>,
+    minors: Mutex<Arc<CapabilityMinors>>,
     memory: Mutex<Memory>,
 }
 
@@ -73,7 +73,7 @@ impl Nvml {
                 calls,
                 root: driver_root.to_owned(),
                 versions: OnceLock::new(),
-                minors: OnceLock::new(),
+                minors: Mutex::default(),
                 memory: Mutex::default(),
             }),
         })
@@ -101,9 +101,13 @@ impl std::fmt::Debug for Nvml {
 }
 
 impl Session {
-    pub(crate) fn minors(&self) -> &CapabilityMinors {
-        self.minors
-            .get_or_init(|| CapabilityMinors::read(&self.root))
+    /// The capability minors, read until there are some: the table appears with the driver's modules.
+    pub(crate) fn minors(&self) -> Arc<CapabilityMinors> {
+        let mut minors = self.minors.lock().unwrap_or_else(PoisonError::into_inner);
+        if minors.is_empty() {
+            *minors = Arc::new(CapabilityMinors::read(&self.root));
+        }
+        Arc::clone(&minors)
     }
 
     /// What is remembered is only ever replaced whole, so a panic elsewhere leaves it good.

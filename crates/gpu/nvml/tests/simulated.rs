@@ -360,6 +360,71 @@ fn a_call_that_fails_in_a_snapshot_fails_its_gpu_alone() {
 }
 
 #[test]
+fn a_slice_whose_attributes_cannot_be_read_hides_no_other_and_has_its_profiles() {
+    let machine = Machine::new("A100-40GB", 1);
+    let gpu = machine.gpu(0);
+    machine.nvml.set_mig_mode(&gpu, true).unwrap();
+    for start in [0, 4] {
+        let id = machine.place(&gpu, "3g.20gb", start);
+        machine.nvml.create_compute_instance(&gpu, id, 2).unwrap();
+    }
+    machine
+        .root
+        .inject(Fault::CallFails {
+            call: "nvmlDeviceGetAttributes_v2".to_owned(),
+            times: 2,
+            code: Return(999),
+        })
+        .unwrap();
+    let broken = machine.inventory();
+    assert_eq!(broken.failed, []);
+    assert_eq!(broken.mig_devices().count(), 2);
+    assert_eq!(broken, machine.inventory());
+}
+
+#[test]
+fn a_compute_instance_that_cannot_be_read_back_is_not_made_twice() {
+    let machine = Machine::new("A100-40GB", 1);
+    let gpu = machine.gpu(0);
+    machine.nvml.set_mig_mode(&gpu, true).unwrap();
+    let id = machine.place(&gpu, "3g.20gb", 0);
+    machine
+        .root
+        .inject(Fault::CallFails {
+            call: "nvmlComputeInstanceGetInfo_v2".to_owned(),
+            times: 1,
+            code: Return::INVALID_ARGUMENT,
+        })
+        .unwrap();
+    machine
+        .nvml
+        .create_compute_instance(&gpu, id, 0)
+        .unwrap_err();
+    let inventory = machine.inventory();
+    let instance = inventory.gpu(&gpu).unwrap().instance(id).unwrap();
+    assert_eq!(instance.compute_instances.len(), 1);
+}
+
+#[test]
+fn capability_minors_that_appear_later_are_read_then() {
+    let machine = Machine::new("A100-40GB", 1);
+    let gpu = machine.gpu(0);
+    machine.nvml.set_mig_mode(&gpu, true).unwrap();
+    machine.place(&gpu, "3g.20gb", 0);
+    let table = machine
+        .root
+        .path()
+        .join("proc/driver/nvidia-caps/mig-minors");
+    let aside = table.with_extension("aside");
+    std::fs::rename(&table, &aside).unwrap();
+    machine.inventory();
+    std::fs::rename(&aside, &table).unwrap();
+    let inventory = machine.inventory();
+    let instance = inventory.gpu(&gpu).unwrap().instances.first().unwrap();
+    assert!(instance.capability_minor.is_some());
+}
+
+#[test]
 fn in_a_guest_the_mode_of_an_ampere_board_waits_for_the_reboot() {
     let options = Options {
         pass_through: true,

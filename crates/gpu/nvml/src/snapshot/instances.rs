@@ -259,8 +259,14 @@ impl Session {
                 continue;
             };
             let key = (mig_uuid.clone(), profile_id, compute.profile_id);
-            let Some(facts) = unless_gone(self.facts(handle, key)).map_err(named)? else {
-                continue;
+            let facts = match unless_gone(self.facts(handle, key)) {
+                Ok(Some(facts)) => facts,
+                Ok(None) => continue,
+                // The slice works all the same, and the others of this GPU do: its profiles say what it has.
+                Err(failure) => self
+                    .facts_of_profiles(uuid, constants, profile_id, compute.profile_id)
+                    .filter(|_| !failure.is(ReturnCode::ERROR_GPU_IS_LOST))
+                    .ok_or_else(|| named(failure))?,
             };
             let profile =
                 MigProfile::new(compute.slices, profile).map_err(|error| Error::Answer {
@@ -341,6 +347,37 @@ impl Session {
             });
         }
         Ok(())
+    }
+
+    /// What a MIG device of these profiles has, as far as it is known already.
+    fn facts_of_profiles(
+        &self,
+        uuid: &GpuUuid,
+        constants: &Constants,
+        profile_id: u32,
+        compute_profile_id: u32,
+    ) -> Option<DeviceFacts> {
+        let entry = constants
+            .profiles
+            .iter()
+            .find(|entry| entry.info.id == profile_id)?;
+        let memory = self.memory();
+        let compute = memory
+            .compute_profiles
+            .get(&(uuid.clone(), profile_id))?
+            .iter()
+            .find(|compute| compute.id == compute_profile_id)?;
+        Some(DeviceFacts {
+            multiprocessors: compute.multiprocessors,
+            copy_engines: compute.copy_engines,
+            decoders: compute.decoders,
+            encoders: compute.encoders,
+            jpeg: compute.jpeg,
+            ofa: compute.ofa,
+            gpu_instance_slices: entry.info.slices,
+            compute_instance_slices: u32::from(compute.slices),
+            memory_mib: entry.info.memory_mib,
+        })
     }
 
     fn facts(&self, handle: Device, key: (MigUuid, u32, u32)) -> Answer<DeviceFacts> {
