@@ -43,5 +43,7 @@ pub(crate) fn start_log() {
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .with_target(false)
+        // A line that can't be written (a full disk) is lost; complaining of it on the same stream would panic.
+        .log_internal_errors(false)
         .try_init();
 }

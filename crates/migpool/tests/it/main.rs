@@ -9,6 +9,7 @@ mod article;
 mod bad_input;
 mod control_plane;
 mod faults;
+mod full_disk;
 mod node_components;
 mod pods;
 mod restart;
