@@ -137,6 +137,16 @@ impl Client {
         Ok(self.call(Method::GET, path, None).await?.body)
     }
 
+    /// The JSON body of a GET; `None` when the service says that there is nothing there.
+    pub(crate) async fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
+        let answer = self.send(Method::GET, path, None).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(answer.body)),
+            _ => Err(service_failure(&answer)),
+        }
+    }
+
     /// The `value` array of a GET that lists.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
         match self.get(path).await?.get_mut("value").map(Value::take) {

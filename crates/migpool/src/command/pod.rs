@@ -276,12 +276,8 @@ impl Delete {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         for (name, path) in &paths {
             let mut pause = Duration::from_millis(5);
-            while client
-                .send(Method::GET, path, None)
-                .await?
-                .status
-                .is_success()
-            {
+            // Only the word that it is not there any more says that it is gone.
+            while client.find(path).await?.is_some() {
                 if tokio::time::Instant::now() > deadline {
                     return Err(Failure::failed(format!("pod {name} has not ended yet"))
                         .with_help(
