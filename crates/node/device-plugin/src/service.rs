@@ -1,7 +1,9 @@
 //! The gRPC service of one resource.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use kubelet_api::device_plugin::v1beta1::device_plugin_server::DevicePlugin;
@@ -24,6 +26,27 @@ pub struct Service {
     config: Arc<Config>,
     table: watch::Receiver<Arc<Table>>,
     stop: CancellationToken,
+    control: RecentControlNodes,
+}
+
+/// The driver's control nodes as they were a moment ago. Some appear only when CUDA is first used, so they are looked for
+/// again and again; but not for each of many pods that start at once.
+#[derive(Debug, Clone, Default)]
+struct RecentControlNodes(watch::Sender<Option<(Instant, ControlNodes)>>);
+
+impl RecentControlNodes {
+    const FRESH: Duration = Duration::from_secs(1);
+
+    fn look(&self, dev_root: &Path) -> ControlNodes {
+        if let Some((looked, nodes)) = &*self.0.borrow()
+            && looked.elapsed() < Self::FRESH
+        {
+            return nodes.clone();
+        }
+        let nodes = ControlNodes::present(dev_root);
+        self.0.send_replace(Some((Instant::now(), nodes.clone())));
+        nodes
+    }
 }
 
 impl Service {
@@ -38,6 +61,7 @@ impl Service {
             config,
             table,
             stop,
+            control: RecentControlNodes::default(),
         }
     }
 
@@ -114,7 +138,7 @@ impl DevicePlugin for Service {
     ) -> Result<Response<AllocateResponse>, Status> {
         let table = self.table();
         let control = if self.config.pass_device_specs {
-            ControlNodes::present(&self.config.dev_root)
+            self.control.look(&self.config.dev_root)
         } else {
             ControlNodes::default()
         };
