@@ -96,7 +96,9 @@ impl Failure {
         if handler.render_report(&mut text, &self).is_err() {
             text = format!("error: {self}\n");
         }
-        anstream::eprint!("{}", text.trim_start_matches('\n'));
+        let text = text.trim_start_matches('\n');
+        // Where standard error is a log on a full disk, the exit code has to do: no panic, which would change it.
+        let _ = std::io::Write::write_all(&mut anstream::stderr(), text.as_bytes());
         ExitCode::from(code)
     }
 }

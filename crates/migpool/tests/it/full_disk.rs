@@ -193,6 +193,13 @@ fn a_full_disk_is_named_loses_nothing_and_is_forgotten_once_there_is_room() {
         said.contains("full") && said.contains("free some space"),
         "{said}"
     );
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let unheard = disk.migpool(&create).arg("second").stderr(full).status();
+    assert_eq!(
+        unheard.unwrap().code(),
+        Some(1),
+        "an error that cannot be written is no panic"
+    );
     // An empty file needs no room: the job ends while its end cannot be written down.
     std::fs::write(disk.outside("go"), "").unwrap();
     let pods = disk.json(&["pod", "list"]);
