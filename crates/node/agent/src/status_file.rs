@@ -11,11 +11,18 @@ use crate::Status;
 /// Not flushed to the disk: after a crash of the machine the agent writes it anew.
 pub(crate) fn write(path: &Path, status: &Status) -> io::Result<()> {
     let temporary = beside(path);
-    let mut file = BufWriter::new(File::create(&temporary)?);
-    serde_json::to_writer(&mut file, status)?;
-    file.write_all(b"\n")?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(&temporary, path)
+    let written = (|| {
+        let mut file = BufWriter::new(File::create(&temporary)?);
+        serde_json::to_writer(&mut file, status)?;
+        file.write_all(b"\n")?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // On a full disk a half file would only be in the way.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 /// A hidden file in the same folder, this process's own.
@@ -43,6 +50,16 @@ mod tests {
             assert_eq!(read["message"], message);
             assert_eq!(read["phase"], "starting");
         }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.json");
+        // A folder that is not empty cannot be replaced by a file.
+        fs::create_dir_all(path.join("inside")).unwrap();
+        write(&path, &Status::default()).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
