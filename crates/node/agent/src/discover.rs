@@ -20,8 +20,13 @@ pub(crate) async fn run(
     status: watch::Sender<DiscoveryStatus>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let known = observation
-        .wait_for(|now| now.seen || matches!(now.driver, Driver::Missing(_) | Driver::Failed(_)));
+    let once = config.oneshot;
+    // Nothing is known of the node while its driver fails: no reason to take away what an earlier agent knew.
+    let known = observation.wait_for(|now| match now.driver {
+        Driver::Missing(_) => true,
+        Driver::Failed(_) => once || now.seen,
+        Driver::Unknown | Driver::Loaded => now.seen,
+    });
     let first = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         known = known => known.map_err(|_| Error::OwnerDied)?.driver.clone(),
@@ -34,20 +39,24 @@ pub(crate) async fn run(
             return Err(Error::Driver(reason));
         }
         let labels = labels(&config, &inventory.borrow(), timestamp, &status);
-        return write(&config.output, &labels);
+        return write(config.output, labels).await;
     }
     let mut written: Option<Labels> = None;
     while !stop.is_cancelled() {
+        let fails = matches!(observation.borrow_and_update().driver, Driver::Failed(_));
         let current = inventory.borrow_and_update().clone();
-        let labels = labels(&config, &current, timestamp, &status);
-        if written.as_ref() != Some(&labels) || !is_there(&config.output) {
-            let result = write(&config.output, &labels);
-            report(&status, labels.len(), result.as_ref().err());
-            written = result.is_ok().then_some(labels);
+        if !fails && is_telling(&current) {
+            let labels = labels(&config, &current, timestamp, &status);
+            if written.as_ref() != Some(&labels) || !is_there(&config.output) {
+                let result = write(config.output.clone(), labels.clone()).await;
+                report(&status, labels.len(), result.as_ref().err());
+                written = result.is_ok().then_some(labels);
+            }
         }
         tokio::select! {
             () = stop.cancelled() => {}
             changed = inventory.changed() => changed.map_err(|_| Error::OwnerDied)?,
+            changed = observation.changed() => changed.map_err(|_| Error::OwnerDied)?,
             () = pause(config.interval) => {}
         }
     }
@@ -55,6 +64,11 @@ pub(crate) async fn run(
         discovery::remove_file(path)?;
     }
     Ok(())
+}
+
+/// False while there are GPUs and none of them answers.
+fn is_telling(inventory: &Inventory) -> bool {
+    inventory.failed.is_empty() || !inventory.gpus.is_empty()
 }
 
 fn now() -> u64 {
@@ -104,15 +118,17 @@ fn is_there(output: &LabelsOutput) -> bool {
     }
 }
 
-fn write(output: &LabelsOutput, labels: &Labels) -> Result<(), Error> {
-    match output {
-        LabelsOutput::File(path) => discovery::write_file(path, labels)?,
+/// Off the thread that answers the kubelet: a disk may take its time.
+async fn write(output: LabelsOutput, labels: Labels) -> Result<(), Error> {
+    let written = tokio::task::spawn_blocking(move || match output {
+        LabelsOutput::File(path) => Ok(discovery::write_file(&path, &labels)?),
         LabelsOutput::Stdout => io::stdout()
             .lock()
-            .write_all(discovery::to_text(labels).as_bytes())
-            .map_err(Error::Stdout)?,
-    }
-    Ok(())
+            .write_all(discovery::to_text(&labels).as_bytes())
+            .map_err(Error::Stdout),
+    });
+    // Only a panic ends up here, and was reported where it happened.
+    written.await.unwrap_or(Err(Error::OwnerDied))
 }
 
 fn report(status: &watch::Sender<DiscoveryStatus>, labels: usize, error: Option<&Error>) {

@@ -6,6 +6,10 @@
 //! with `/healthz`, `/readyz` and `/metrics`. [`run`] is all of it, with the parts that its [`AgentConfig`]
 //! asks for. [`Settings`] are NVIDIA's flags, wherever they come from; [`ConfigFile`] is NVIDIA's file of them.
 //!
+//! The owner outlives the driver: `schedule` decides when to look, when to try the layout and when to load the driver
+//! anew, `events` keeps watching across event sets, and what was published stays published as failed while the driver
+//! does not answer.
+//!
 //! A node without a GPU or a driver is no failure: the agent idles, says so, and picks the driver up when it
 //! appears.
 #![forbid(unsafe_code)]
@@ -13,14 +17,17 @@
 mod config;
 mod config_file;
 mod discover;
+mod events;
 mod holders;
 mod http;
+mod inventories;
 mod lifeline;
 mod metrics;
 mod observation;
 mod owner;
 mod partitioning;
 mod run;
+mod schedule;
 mod settings;
 mod status;
 mod status_file;

@@ -23,9 +23,9 @@ pub enum Driver {
 pub struct PartitionStatus {
     /// The layout that is wanted.
     pub layout: String,
-    /// True when the last attempt brought every GPU to it.
+    /// True when the last attempt brought every GPU to it, and none has lost it since by failing.
     pub done: bool,
-    /// How often it was tried since the driver was loaded.
+    /// How often it was tried since the agent started.
     pub attempts: u32,
     /// Why it is not done, or how the GPUs differ from the layout by now.
     pub message: Option<String>,

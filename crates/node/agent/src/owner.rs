@@ -7,21 +7,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use device_plugin::{Health, HealthChecks, Monitor, Recovery};
-use nvml::{CudaVersion, Event, EventSet, GpuUuid, Inventory, Nvml};
+use nvml::{Event, GpuUuid, Inventory, Nvml, ReturnCode};
 use tokio::sync::watch;
 
 use crate::PartitionConfig;
+use crate::events::{Events, Waited};
+use crate::inventories::{nothing, unanswering, with_known_uuids, without};
 use crate::observation::{Driver, Observation};
 use crate::partitioning::Partitioning;
+use crate::schedule::{Backoff, Next, Quiet, Schedule};
 
 /// The first wait before the driver is looked for again, and the longest.
 const RELOAD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// The pause after waiting for events failed, so that a driver that always fails is not asked without end.
-const AFTER_FAILED_WAIT: Duration = Duration::from_secs(1);
-
-/// How many events are taken in before a look at the GPUs, however many more there are.
-const MOST_EVENTS: usize = 256;
+/// The pauses before a snapshot that failed as a whole is tried again: most such failures pass.
+const SNAPSHOT_RETRIES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
 /// What the owner is told.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub(crate) struct OwnerConfig {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) inventory: watch::Sender<Arc<Inventory>>,
+    /// The inventory without GPUs that are not to be advertised (yet).
+    pub(crate) advertised: watch::Sender<Arc<Inventory>>,
     pub(crate) health: watch::Sender<Arc<Health>>,
     pub(crate) observation: watch::Sender<Observation>,
     pub(crate) pulse: Arc<Pulse>,
@@ -69,17 +71,6 @@ impl Pulse {
     }
 }
 
-/// A node without GPUs, which is what there is until there is more.
-pub(crate) fn nothing() -> Inventory {
-    Inventory {
-        driver_version: String::new(),
-        nvml_version: String::new(),
-        cuda_version: CudaVersion::default(),
-        gpus: Vec::new(),
-        failed: Vec::new(),
-    }
-}
-
 /// The thread's state. It runs until the other end of `stop` is dropped; in a wait for driver events it notices
 /// that only when the wait is over.
 pub(crate) struct Owner {
@@ -87,47 +78,60 @@ pub(crate) struct Owner {
     published: Published,
     stop: Receiver<()>,
     monitor: Monitor,
+    partitioning: Option<Partitioning>,
+    schedule: Schedule,
+    /// XIDs that were logged a moment ago.
+    logged: Quiet<(GpuUuid, u64)>,
 }
 
 /// Why a session with the driver ended.
 enum End {
     Stopped,
+    /// GPUs do not answer, and might in another session.
+    Reopen,
     Driver(nvml::Error),
 }
 
 impl Owner {
     pub(crate) fn new(config: OwnerConfig, published: Published, stop: Receiver<()>) -> Self {
-        let monitor = Monitor::new(config.health_checks.clone(), config.recovery);
+        let reload = Backoff::new(RELOAD.0, RELOAD.1);
         Self {
+            monitor: Monitor::new(config.health_checks.clone(), config.recovery),
+            partitioning: config.partition.clone().map(Partitioning::new),
+            schedule: Schedule::new(config.look_interval, config.recovery, reload),
+            logged: Quiet::new(),
             config,
             published,
             stop,
-            monitor,
         }
     }
 
     /// Loads the driver, and again whenever it is lost or was not there.
     pub(crate) fn run(mut self) {
         let (first, longest) = RELOAD;
-        let mut wait = first;
+        let mut waits = Backoff::new(first, longest);
         loop {
             let begun = Instant::now();
             let end = match Nvml::load(&self.config.driver_root) {
                 Ok(nvml) => self.session(&nvml),
                 Err(error) => End::Driver(error),
             };
-            let End::Driver(error) = end else { return };
+            let error = match end {
+                End::Stopped => return,
+                End::Reopen => {
+                    tracing::debug!("loading the driver anew: GPUs do not answer");
+                    continue;
+                }
+                End::Driver(error) => error,
+            };
             self.no_driver(&error);
             // A session that lasted was no failed attempt.
-            wait = if begun.elapsed() > longest {
-                first
-            } else {
-                wait
-            };
-            if self.sleep(wait) {
+            if begun.elapsed() > longest {
+                waits.reset();
+            }
+            if self.sleep(waits.next()) {
                 return;
             }
-            wait = (wait * 2).min(longest);
         }
     }
 
@@ -138,58 +142,81 @@ impl Owner {
 
     /// Everything between loading the driver and losing it.
     fn session(&mut self, nvml: &Nvml) -> End {
-        let mut partitioning = self
-            .config
-            .partition
-            .clone()
-            .map(|config| Partitioning::new(nvml.clone(), config));
-        let mut events = Events::default();
-        let mut look = true;
+        let mut events = Events::new();
+        self.schedule.begin();
+        if let Some(partitioning) = &mut self.partitioning {
+            partitioning.interrupted();
+        }
         loop {
             self.published.pulse.beat();
             if self.sleep(Duration::ZERO) {
                 return End::Stopped;
             }
-            if let Some(partitioning) = partitioning.as_mut().filter(|p| p.is_due()) {
-                self.observe(|now| {
-                    now.driver = Driver::Loaded;
-                    now.partition = Some(partitioning.status());
-                });
-                partitioning.attempt();
-                look = true;
-            }
-            if look && let Err(error) = self.look(nvml, &mut events, partitioning.as_mut()) {
-                return End::Driver(error);
-            }
-            look = match events.wait(self.patience(partitioning.as_ref()), &self.stop) {
-                Waited::Nothing => true,
-                Waited::Event(event) => self.take_in(&event) | self.take_in_more(&mut events),
-                Waited::Failed(error) => {
-                    tracing::warn!(%error, "waiting for driver events failed");
-                    events = Events::default();
-                    if self.sleep(AFTER_FAILED_WAIT) {
-                        return End::Stopped;
-                    }
-                    true
+            let layout = self.partitioning.as_ref().and_then(Partitioning::due);
+            match self
+                .schedule
+                .next(self.monitor.due(), layout, Instant::now())
+            {
+                Next::Reopen => {
+                    self.take_in(&events.end());
+                    return End::Reopen;
                 }
-            };
+                Next::Partition => self.partition(nvml),
+                Next::Look => {
+                    if let Err(error) = self.look(nvml, &mut events) {
+                        self.take_in(&events.end());
+                        return End::Driver(error);
+                    }
+                }
+                Next::Wait(patience) => {
+                    let failed = match events.wait(patience, &self.stop) {
+                        Waited::Nothing => None,
+                        Waited::Failed(error) => Some(error),
+                        Waited::Event(event) => {
+                            // One look is enough for all that came at the same time.
+                            let (mut all, failed) = events.more(&self.stop);
+                            all.insert(0, event);
+                            self.take_in(&all);
+                            failed
+                        }
+                    };
+                    if let Some(error) = failed {
+                        let left = events.renew(nvml, &error, Instant::now());
+                        self.take_in(&left);
+                        self.schedule.want_look();
+                    }
+                }
+            }
         }
     }
 
-    /// How long to wait for an event: until something is due.
-    fn patience(&self, partitioning: Option<&Partitioning>) -> Duration {
-        let now = Instant::now();
-        [self.monitor.due(), partitioning.and_then(Partitioning::due)]
-            .into_iter()
-            .flatten()
-            .map(|due| due.saturating_duration_since(now))
-            .fold(self.config.look_interval, Duration::min)
-            // Whole milliseconds are waited for; one more, lest it is a little too early.
-            + Duration::from_millis(1)
+    fn partition(&mut self, nvml: &Nvml) {
+        let Some(partitioning) = &mut self.partitioning else {
+            return;
+        };
+        let status = partitioning.status();
+        observe(&self.published.observation, |now| {
+            now.driver = Driver::Loaded;
+            now.partition = Some(status);
+        });
+        partitioning.attempt(nvml);
+        self.schedule.look_at_once();
     }
 
-    /// Takes in an event; `true` when it is worth a look at the GPUs.
-    fn take_in(&mut self, event: &Event) -> bool {
+    /// Takes in events. Those that can change what is published make for a look at the GPUs.
+    fn take_in(&mut self, events: &[Event]) {
+        let now = Instant::now();
+        for event in events {
+            if self.is_news(event, now) {
+                self.schedule.want_look();
+            }
+            self.monitor.observe(event, now);
+        }
+        self.publish_health();
+    }
+
+    /// Whether an event can change what is published. A pod that crashes again and again can't.
+    fn is_news(&mut self, event: &Event, now: Instant) -> bool {
         match event {
             Event::Xid {
                 gpu,
@@ -197,7 +224,14 @@ impl Owner {
                 gpu_instance,
                 compute_instance,
             } => {
-                tracing::warn!(%gpu, xid, ?gpu_instance, ?compute_instance, "the driver reports an XID");
+                let counts = self.config.health_checks.counts(*xid);
+                if let Some(unlogged) = self.logged.admit((gpu.clone(), *xid), now) {
+                    tracing::warn!(
+                        %gpu, xid, ?gpu_instance, ?compute_instance, counts, unlogged,
+                        "the driver reports an XID"
+                    );
+                }
+                counts
             }
             Event::EccDouble {
                 gpu,
@@ -205,57 +239,37 @@ impl Owner {
                 compute_instance,
             } => {
                 tracing::warn!(%gpu, ?gpu_instance, ?compute_instance, "uncorrectable memory error");
+                self.config.health_checks.counts_memory_errors()
             }
-            Event::MigConfigChange { gpu } => tracing::debug!(%gpu, "MIG configuration changed"),
-            Event::EccSingle { .. } | Event::Other { .. } => return false,
+            Event::MigConfigChange { gpu } => {
+                tracing::debug!(%gpu, "MIG configuration changed");
+                true
+            }
+            Event::EccSingle { .. } | Event::Other { .. } => false,
         }
-        self.monitor.observe(event, Instant::now());
-        self.publish_health();
-        true
-    }
-
-    /// Takes in what came at the same time: one look is enough for all of it.
-    fn take_in_more(&mut self, events: &mut Events) -> bool {
-        let mut look = false;
-        for _ in 0..MOST_EVENTS {
-            let Waited::Event(event) = events.wait(Duration::ZERO, &self.stop) else {
-                break;
-            };
-            look |= self.take_in(&event);
-        }
-        look
     }
 
     /// Takes a snapshot and publishes what is new in it.
-    fn look(
-        &mut self,
-        nvml: &Nvml,
-        events: &mut Events,
-        partitioning: Option<&mut Partitioning>,
-    ) -> Result<(), nvml::Error> {
+    fn look(&mut self, nvml: &Nvml, events: &mut Events) -> Result<(), nvml::Error> {
         // Events first, snapshot second: what changes in between is an event then.
-        events.begin(nvml);
-        let mut inventory = nvml.inventory()?;
-        if events.follow(nvml, &inventory) {
-            inventory = nvml.inventory()?;
+        events.begin(nvml, Instant::now());
+        let mut inventory = self.snapshot(nvml)?;
+        if let Some(left) = events.follow(nvml, &inventory, Instant::now()) {
+            self.take_in(&left);
+            inventory = self.snapshot(nvml)?;
         }
-        self.monitor.look(&inventory, Instant::now());
+        with_known_uuids(&mut inventory, &self.published.inventory.borrow());
+        let now = Instant::now();
+        self.monitor.look(&inventory, now);
         self.publish_health();
-        let partition = partitioning.map(|partitioning| partitioning.compare(&inventory));
-        self.published.inventory.send_if_modified(|now| {
-            let changed = **now != inventory;
-            if changed {
-                tracing::info!(
-                    gpus = inventory.gpus.len(),
-                    mig_devices = inventory.mig_devices().count(),
-                    failed = inventory.failed.len(),
-                    "the GPUs"
-                );
-                *now = Arc::new(inventory);
-            }
-            changed
-        });
-        self.observe(|now| {
+        let failed = inventory.failed.iter().map(|gpu| gpu.index).collect();
+        self.schedule.looked(inventory.gpus.len(), failed, now);
+        let partition = self
+            .partitioning
+            .as_mut()
+            .map(|partitioning| partitioning.compare(&inventory));
+        self.publish(inventory);
+        observe(&self.published.observation, |now| {
             now.driver = Driver::Loaded;
             now.partition = partition;
             now.seen = true;
@@ -263,117 +277,91 @@ impl Owner {
         Ok(())
     }
 
-    fn publish_health(&self) {
-        let health = self.monitor.health();
-        self.published.health.send_if_modified(|now| {
-            let changed = **now != health;
-            if changed {
-                *now = Arc::new(health);
+    /// A snapshot, tried again where the driver as a whole does not answer for a moment.
+    fn snapshot(&self, nvml: &Nvml) -> Result<Inventory, nvml::Error> {
+        for pause in SNAPSHOT_RETRIES {
+            match nvml.inventory() {
+                // Nothing but loading it anew helps then.
+                Err(error) if error.is(ReturnCode::ERROR_UNINITIALIZED) => return Err(error),
+                Err(error) => tracing::debug!(%error, "no snapshot, trying again"),
+                Ok(inventory) => return Ok(inventory),
             }
-            changed
-        });
+            if self.sleep(pause) {
+                break;
+            }
+        }
+        nvml.inventory()
     }
 
+    fn publish(&self, inventory: Inventory) {
+        let published = &self.published;
+        let inventory = if **published.inventory.borrow() == inventory {
+            Arc::clone(&published.inventory.borrow())
+        } else {
+            tracing::info!(
+                gpus = inventory.gpus.len(),
+                mig_devices = inventory.mig_devices().count(),
+                failed = inventory.failed.len(),
+                "the GPUs"
+            );
+            Arc::new(inventory)
+        };
+        let advertised = match &self.partitioning {
+            Some(partitioning) => without(&inventory, |gpu| partitioning.withholds(gpu)),
+            None => Arc::clone(&inventory),
+        };
+        send(&published.advertised, advertised);
+        send(&published.inventory, inventory);
+    }
+
+    fn publish_health(&self) {
+        send(&self.published.health, Arc::new(self.monitor.health()));
+    }
+
+    /// Publishes that there is no driver, or that it does not work. GPUs that it does not tell of for now are still
+    /// there: the kubelet is to see unhealthy devices, not none.
     fn no_driver(&self, error: &nvml::Error) {
         let reason = error.to_string();
-        let driver = if error.is_no_driver() {
-            Driver::Missing(reason)
+        let missing = error.is_no_driver();
+        let driver = if missing {
+            Driver::Missing(reason.clone())
         } else {
-            Driver::Failed(reason)
+            Driver::Failed(reason.clone())
         };
-        let changed = self.observe(|now| now.driver = driver);
+        let changed = observe(&self.published.observation, |now| now.driver = driver);
         if changed {
             tracing::warn!(%error, "no driver; looking for it again from time to time");
         }
-        self.published.inventory.send_if_modified(|now| {
-            let changed = **now != nothing();
-            *now = Arc::new(nothing());
-            changed
-        });
+        for channel in [&self.published.advertised, &self.published.inventory] {
+            let inventory = if missing {
+                nothing()
+            } else {
+                unanswering(&channel.borrow(), &reason)
+            };
+            send(channel, Arc::new(inventory));
+        }
         self.published.pulse.beat();
     }
-
-    /// Changes the observation; `true` when that made a difference.
-    fn observe(&self, change: impl FnOnce(&mut Observation)) -> bool {
-        self.published.observation.send_if_modified(|now| {
-            let mut next = now.clone();
-            change(&mut next);
-            let changed = next != *now;
-            *now = next;
-            changed
-        })
-    }
 }
 
-/// The driver's events, as far as it has any.
-#[derive(Default)]
-struct Events {
-    set: Option<EventSet>,
-    /// The GPUs that the set was made for, each with its MIG mode: a GPU that was reset or came back has to be
-    /// watched anew.
-    watched: Option<Vec<(GpuUuid, bool)>>,
-}
-
-enum Waited {
-    Event(Event),
-    Nothing,
-    Failed(nvml::Error),
-}
-
-impl Events {
-    /// Begins to watch, the first time.
-    fn begin(&mut self, nvml: &Nvml) {
-        if self.watched.is_none() {
-            self.watched = Some(Vec::new());
-            self.watch(nvml);
-        }
-    }
-
-    fn watch(&mut self, nvml: &Nvml) {
-        self.set = match nvml.event_set() {
-            Ok(set) => {
-                for gpu in set.unwatched() {
-                    tracing::warn!(
-                        gpu = gpu.index,
-                        reason = gpu.reason,
-                        "events of the GPU are not seen"
-                    );
-                }
-                Some(set)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the driver has no events; looking from time to time instead");
-                None
-            }
-        };
-    }
-
-    /// Watches anew if the GPUs are others than before; `true` when they were.
-    fn follow(&mut self, nvml: &Nvml, inventory: &Inventory) -> bool {
-        let gpus: Vec<_> = inventory
-            .gpus
-            .iter()
-            .map(|gpu| (gpu.uuid.clone(), gpu.mig_enabled()))
-            .collect();
-        let before = self.watched.replace(gpus);
-        let begun = before.as_ref().is_some_and(|before| !before.is_empty());
-        let changed = begun && before != self.watched;
+/// Sends what is new.
+fn send<T: PartialEq>(channel: &watch::Sender<T>, value: T) {
+    channel.send_if_modified(|now| {
+        let changed = *now != value;
         if changed {
-            self.watch(nvml);
+            *now = value;
         }
         changed
-    }
+    });
+}
 
-    fn wait(&mut self, patience: Duration, stop: &Receiver<()>) -> Waited {
-        let Some(set) = &mut self.set else {
-            // The result does not matter: being stopped is noticed next.
-            let _ = stop.recv_timeout(patience);
-            return Waited::Nothing;
-        };
-        match set.wait(patience) {
-            Ok(Some(event)) => Waited::Event(event),
-            Ok(None) => Waited::Nothing,
-            Err(error) => Waited::Failed(error),
-        }
-    }
+/// Changes the observation; `true` when that made a difference.
+fn observe(channel: &watch::Sender<Observation>, change: impl FnOnce(&mut Observation)) -> bool {
+    channel.send_if_modified(|now| {
+        let mut next = now.clone();
+        change(&mut next);
+        let changed = next != *now;
+        *now = next;
+        changed
+    })
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use device_plugin::{Health, PluginStatus};
 use nvml::Inventory;
@@ -13,9 +14,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::inventories::nothing;
 use crate::observation::Observation;
-use crate::owner::{Owner, OwnerConfig, Published, Pulse, nothing};
+use crate::owner::{Owner, OwnerConfig, Published, Pulse};
 use crate::{AgentConfig, DiscoveryStatus, Phase, Status, discover, http, lifeline, status_file};
+
+/// How long after a status that could not be written it is tried again.
+const STATUS_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the agent gave up.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,8 @@ pub enum Error {
 #[derive(Clone)]
 struct Watched {
     inventory: watch::Receiver<Arc<Inventory>>,
+    /// What of it the device plugin is to advertise.
+    advertised: watch::Receiver<Arc<Inventory>>,
     health: watch::Receiver<Arc<Health>>,
     observation: watch::Receiver<Observation>,
 }
@@ -129,6 +136,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), E
         plugin: has_plugin.then_some(plugin_watch),
         discovery: has_discovery.then_some(discovery_watch),
         status: watch::Sender::new(Arc::default()),
+        unsaved: false,
     };
     reporter.publish()?;
     if let Some(listener) = listener {
@@ -148,7 +156,10 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), E
                 if !changed {
                     break Err(Error::OwnerDied);
                 }
-                if let Err(error) = reporter.publish() {
+                let again = reporter.unsaved;
+                if let Err(error) = reporter.publish()
+                    && !again
+                {
                     tracing::error!(%error, "the status is not up to date");
                 }
             }
@@ -178,10 +189,12 @@ fn start_owner(
     pulse: Arc<Pulse>,
 ) -> Result<(Watched, mpsc::Sender<()>), Error> {
     let inventory = watch::Sender::new(Arc::new(nothing()));
+    let advertised = watch::Sender::new(Arc::new(nothing()));
     let health = watch::Sender::new(Arc::new(Health::default()));
     let observation = watch::Sender::new(Observation::default());
     let watched = Watched {
         inventory: inventory.subscribe(),
+        advertised: advertised.subscribe(),
         health: health.subscribe(),
         observation: observation.subscribe(),
     };
@@ -198,6 +211,7 @@ fn start_owner(
     };
     let published = Published {
         inventory,
+        advertised,
         health,
         observation,
         pulse,
@@ -224,7 +238,7 @@ async fn run_plugin(
             seen.map_err(|_| Error::OwnerDied)?;
         }
     }
-    device_plugin::run(config, watched.inventory, watched.health, status, stop).await?;
+    device_plugin::run(config, watched.advertised, watched.health, status, stop).await?;
     Ok(())
 }
 
@@ -236,10 +250,12 @@ struct Reporter {
     plugin: Option<watch::Receiver<PluginStatus>>,
     discovery: Option<watch::Receiver<DiscoveryStatus>>,
     status: watch::Sender<Arc<Status>>,
+    /// The status is not in the file yet.
+    unsaved: bool,
 }
 
 impl Reporter {
-    /// Waits until something is new; `false` when the owner is gone.
+    /// Waits until something is new, or is to be written again; `false` when the owner is gone.
     async fn changed(&mut self) -> bool {
         tokio::select! {
             changed = self.watched.inventory.changed() => changed.is_ok(),
@@ -247,6 +263,7 @@ impl Reporter {
             changed = self.watched.observation.changed() => changed.is_ok(),
             () = changed(self.plugin.as_mut()) => true,
             () = changed(self.discovery.as_mut()) => true,
+            () = tokio::time::sleep(STATUS_RETRY), if self.unsaved => true,
         }
     }
 
@@ -267,7 +284,7 @@ impl Reporter {
     }
 
     fn set(&mut self, status: Status) -> Result<(), Error> {
-        if **self.status.borrow() == status {
+        if **self.status.borrow() == status && !self.unsaved {
             return Ok(());
         }
         if self.status.borrow().message != status.message {
@@ -278,7 +295,9 @@ impl Reporter {
         let Some(path) = &self.file else {
             return Ok(());
         };
-        status_file::write(path, &status).map_err(|source| Error::StatusFile {
+        let written = status_file::write(path, &status);
+        self.unsaved = written.is_err();
+        written.map_err(|source| Error::StatusFile {
             path: path.clone(),
             source,
         })

@@ -170,7 +170,7 @@ impl Status {
         let failed = lost
             .iter()
             .map(|gpu| format!("GPU {}: {}", gpu.index, gpu.reason));
-        // A GPU that can't be read is told of once: not again by its faults, nor as a difference from the layout.
+        // A GPU that can't be read is told of once: not again by its faults.
         let is_lost = |uuid: &str| {
             lost.iter()
                 .any(|gpu| gpu.uuid.as_ref().is_some_and(|lost| lost.as_str() == uuid))
@@ -190,8 +190,7 @@ impl Status {
         let drift = self
             .partition
             .iter()
-            .filter_map(|partition| partition.message.clone())
-            .filter(|message| !lost.iter().any(|gpu| message.contains(&gpu.reason)));
+            .filter_map(|partition| partition.message.clone());
         let labels = self
             .discovery
             .iter()
@@ -343,14 +342,7 @@ mod tests {
             uuid: Some(gpu),
             reason: "GPU is lost".to_owned(),
         });
-        let partition = PartitionStatus {
-            layout: "MIG1g".to_owned(),
-            done: true,
-            message: Some("GPU 3: cannot be read: GPU is lost".to_owned()),
-            ..Default::default()
-        };
-        let observation = loaded(Some(partition));
-        let status = Status::new(None, observation, Arc::new(inventory), &health, None, None);
+        let status = Status::new(None, loaded(None), Arc::new(inventory), &health, None, None);
         assert_eq!(status.message, "GPU 3: GPU is lost");
     }
 

@@ -6,6 +6,8 @@
 mod kubelet;
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/pod_resources.rs"]
+mod pod_resources;
 
 use std::fs;
 use std::time::Duration;
@@ -14,8 +16,9 @@ use kubelet::Kubelet;
 use migpool_agent::{
     AgentConfig, Discovery, Error, LabelsOutput, PartitionConfig, Phase, probe, run,
 };
-use node::{Node, PodResources};
+use node::Node;
 use nvml_sim::state::Fault;
+use pod_resources::PodResources;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
