@@ -14,6 +14,7 @@ use pool::{
     WorkloadError,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::kubelet::AdmissionError;
@@ -76,6 +77,15 @@ pub(crate) enum Message {
         uid: String,
         event: PodEvent,
     },
+    /// A node's agent has ended and its folder is gone, or why not.
+    NodeRemoved {
+        name: NodeName,
+        outcome: Result<(), String>,
+    },
+    /// It is tried again.
+    RemoveNode {
+        name: NodeName,
+    },
     /// Look again at what is pending.
     Wake,
 }
@@ -113,6 +123,8 @@ pub(crate) struct Engine {
     /// The pod whose devices are being chosen, and the node. One at a time, so that each choice sees the last.
     assigning: Option<(String, NodeName)>,
     next_sequence: u64,
+    /// Nodes that are being taken away, which may take as long as an agent that does not want to end.
+    removals: JoinSet<()>,
 }
 
 impl Engine {
@@ -131,6 +143,7 @@ impl Engine {
             pods: BTreeMap::new(),
             assigning: None,
             next_sequence: 1,
+            removals: JoinSet::new(),
             database,
         };
         let mut held: BTreeMap<String, Vec<Assignment>> = BTreeMap::new();
@@ -185,11 +198,10 @@ impl Engine {
             self.release_late().await;
             self.finish_nodes().await;
             self.schedule();
+            while self.removals.try_join_next().is_some() {}
         }
-        let stops = std::mem::take(&mut self.nodes)
-            .into_values()
-            .map(Node::stop);
-        futures::future::join_all(stops).await;
+        futures::future::join_all(self.nodes.values_mut().map(Node::stop)).await;
+        while self.removals.join_next().await.is_some() {}
     }
 
     // An answer that nobody waits for any more is no error.
@@ -246,6 +258,8 @@ impl Engine {
             Message::NodeChanged => self.changed(),
             Message::Assigned { uid, node, outcome } => self.assigned(uid, node, outcome).await,
             Message::Pod { uid, event } => self.pod_event(&uid, event).await,
+            Message::NodeRemoved { name, outcome } => self.node_removed(name, outcome).await,
+            Message::RemoveNode { name } => self.remove_folder(&name, std::future::ready(())),
             Message::Wake => {
                 for pod in self.pods.values_mut() {
                     pod.resting = false;

@@ -115,7 +115,8 @@ pub struct Node {
     pub(crate) unreleased: Vec<String>,
     state: watch::Receiver<Arc<NodeState>>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    /// Its keeper; taken by whoever waits for its end.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Node {
@@ -144,7 +145,7 @@ impl Node {
             unreleased: Vec::new(),
             state,
             stop,
-            task,
+            task: Some(task),
         }
     }
 
@@ -154,12 +155,23 @@ impl Node {
         self.state.borrow().clone()
     }
 
-    /// Ends the agent and the device manager; the folder stays.
-    pub async fn stop(self) {
+    /// Ends the agent and the device manager, which is done when what it gives is; the folder stays.
+    pub fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(node = %self.row.spec.name, %error, "the node's keeper broke");
+        let (task, name) = (self.task.take(), self.row.spec.name.clone());
+        async move {
+            if let Some(task) = task
+                && let Err(error) = task.await
+            {
+                tracing::error!(node = %name, %error, "the node's keeper broke");
+            }
         }
+    }
+
+    /// Whether it was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.task.is_none()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Plane, devices, model, program, until};
 use migpool_local::process;
-use pool::PodPhase;
+use pool::{Action, NodePhase, NodeProvider, PodPhase};
 use rustix::process::{Pid, Signal};
 
 const PODS: usize = 12;
@@ -111,28 +111,29 @@ async fn a_killed_shim_takes_its_container_along_and_the_policy_starts_another()
     plane.stop().await;
 }
 
+/// The live agent of the node, by the name of its socket.
+fn agent_of(state: &Path) -> Option<i32> {
+    let node = state.join("nodes").join(model::node().name.as_str());
+    let names = std::fs::read_dir(node.join("kubelet"))
+        .expect("folder")
+        .flatten();
+    let mut pids = names.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_prefix("plugin-")?
+            .strip_suffix(".sock")?
+            .parse::<i32>()
+            .ok()
+    });
+    pids.find(|pid| process::ProcessId::of(*pid).ok().flatten().is_some())
+}
+
 #[tokio::test]
 async fn a_killed_agent_is_started_again_and_devices_stay_with_their_pods() {
     let dir = tempfile::tempdir().expect("tempdir");
     let plane = Plane::with_node(dir.path()).await;
     plane.run("one").await;
     let before = plane.wait_for_phase("one", PodPhase::Running).await;
-    let kubelet = dir
-        .path()
-        .join("nodes")
-        .join(model::node().name.as_str())
-        .join("kubelet");
-    let plugin = || {
-        let names = std::fs::read_dir(&kubelet).expect("folder").flatten();
-        let mut pids = names.filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            name.strip_prefix("plugin-")?
-                .strip_suffix(".sock")?
-                .parse::<i32>()
-                .ok()
-        });
-        pids.find(|pid| process::ProcessId::of(*pid).ok().flatten().is_some())
-    };
+    let plugin = || agent_of(dir.path());
     let agent = plugin().expect("an agent");
     rustix::process::kill_process(Pid::from_raw(agent).expect("pid"), Signal::KILL)
         .expect("killed");
@@ -173,5 +174,27 @@ async fn a_pod_deleted_before_its_node_is_made_again_leaves_no_device_held() {
     let all = plane.wait_for_phase("all", PodPhase::Running).await;
     assert_eq!(devices(&all).len(), model::DEVICES);
     plane.delete("all").await;
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_agent_hangs_is_taken_away_and_nobody_waits_for_it() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let plane = Plane::with_node(dir.path()).await;
+    let agent = agent_of(dir.path()).expect("an agent");
+    let agent = Pid::from_raw(agent).expect("pid");
+    rustix::process::kill_process(agent, Signal::STOP).expect("stopped");
+    let node = model::node();
+    let delete = Action::DeleteNode(node.name.clone());
+    plane.backend.apply(delete).await.expect("being deleted");
+    // An engine that waited for the agent would answer when there is no node any more.
+    let nodes = plane.backend.observe().await.expect("an answer");
+    assert_eq!(nodes[0].phase, NodePhase::Deleting);
+    until("the node is gone", async || {
+        let nodes = plane.backend.observe().await.expect("an answer");
+        nodes.is_empty().then_some(())
+    })
+    .await;
+    assert!(!dir.path().join("nodes").join(node.name.as_str()).exists());
     plane.stop().await;
 }

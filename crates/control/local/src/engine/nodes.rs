@@ -1,15 +1,18 @@
 //! What the engine does about nodes.
 
-use std::fs;
 use std::io;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pool::{Action, NodeName, NodeSpec, ObservedNode, ProviderError};
 
-use super::{Engine, unavailable};
+use super::{Engine, Message, unavailable};
 use crate::node::{NodeFolder, observe};
 use crate::pod::scheduler::is_evicted;
 use crate::store::NodeRow;
+
+/// How long to wait before a node that could not be removed is removed again.
+const REMOVE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(super) fn observe(&self) -> Vec<ObservedNode> {
@@ -118,40 +121,62 @@ impl Engine {
                 }
             }
             if self.pods_on(&name).next().is_none() && !self.assigning_on(&name) {
-                self.remove_node(&name).await;
+                self.remove_node(&name);
             }
         }
     }
 
-    async fn remove_node(&mut self, name: &NodeName) {
-        let Some(node) = self.nodes.remove(name) else {
-            return;
-        };
-        let row = node.row.clone();
-        node.stop().await;
-        let folder = NodeFolder::of(&self.settings.nodes.nodes, name)
-            .path()
-            .to_owned();
-        let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(folder)).await;
-        let removed = match removed {
-            Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        };
-        let forgotten = match removed {
+    /// Ends the agent and removes the folder, while everything else goes on.
+    fn remove_node(&mut self, name: &NodeName) {
+        let node = self.nodes.get_mut(name);
+        if let Some(node) = node.filter(|node| !node.is_stopped()) {
+            let ended = node.stop();
+            self.remove_folder(name, ended);
+        }
+    }
+
+    /// Removes the folder of a node once its agent has ended.
+    pub(super) fn remove_folder(
+        &mut self,
+        name: &NodeName,
+        ended: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let folder = NodeFolder::of(&self.settings.nodes.nodes, name);
+        let (outbox, name) = (self.outbox.clone(), name.clone());
+        self.removals.spawn(async move {
+            ended.await;
+            let outcome = match tokio::fs::remove_dir_all(folder.path()).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+                _ => Ok(()),
+            };
+            // An engine that has ended removes it at its next start.
+            let _ = outbox.send(Message::NodeRemoved { name, outcome });
+        });
+    }
+
+    pub(super) async fn node_removed(&mut self, name: NodeName, outcome: Result<(), String>) {
+        let forgotten = match outcome {
             // The row goes last: as long as it is there, the removal is done again.
             Ok(()) => self
                 .database
-                .delete_node(name)
+                .delete_node(&name)
                 .await
                 .map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
         };
-        if let Err(reason) = forgotten {
-            tracing::error!(node = %name, reason, "a node could not be removed; it is tried again");
-            self.keep_node(row, Vec::new());
-            self.wake_later(std::time::Duration::from_secs(5));
+        match forgotten {
+            Ok(()) => {
+                self.nodes.remove(&name);
+                self.changed();
+            }
+            Err(reason) => {
+                tracing::error!(node = %name, reason, "a node could not be removed; it is tried again");
+                let outbox = self.outbox.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(REMOVE_AGAIN).await;
+                    let _ = outbox.send(Message::RemoveNode { name });
+                });
+            }
         }
-        self.changed();
     }
 }
