@@ -297,7 +297,7 @@ fn table(pools: &[Value]) -> String {
     };
     columns(
         &[
-            "NAME", "VM SIZE", "COUNT", "PROFILE", "STRATEGY", "MODE", "STATE",
+            "NAME", "VM SIZE", "COUNT", "PROFILE", "STRATEGY", "MODE", "STATE", "MESSAGE",
         ],
         pools.iter().map(|pool| {
             let count = pool.pointer("/properties/count").and_then(Value::as_u64);
@@ -311,6 +311,7 @@ fn table(pools: &[Value]) -> String {
                 dash(text(pool, "/properties/gpuProfile/nvidia/migStrategy")),
                 text(pool, "/properties/mode").into(),
                 text(pool, "/properties/provisioningState").into(),
+                text(pool, "/properties/provisioningMessage").into(),
             ]
         }),
     )

@@ -228,3 +228,38 @@ fn a_state_folder_of_a_newer_version_is_refused() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("newer"), "{said}");
 }
+
+#[test]
+fn a_node_that_should_have_gpus_and_has_no_driver_fails_its_pool_with_the_reason() {
+    if std::path::Path::new("/dev/nvidiactl").exists() {
+        eprintln!("SKIPPED: this machine has an NVIDIA driver");
+        return;
+    }
+    let plane = ControlPlane::with_real_gpus();
+    let (code, said) = plane.fails(&[
+        "nodepool",
+        "add",
+        "--name",
+        "mignode",
+        "-g",
+        GROUP,
+        "--cluster-name",
+        CLUSTER,
+        "-s",
+        "Standard_NC24ads_A100_v4",
+        "--gpu-instance-profile",
+        "MIG1g",
+        "-c",
+        "1",
+    ]);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("libnvidia-ml.so.1") && said.contains("install the NVIDIA driver"),
+        "{said}"
+    );
+    let list = plane.run(&["nodepool", "list", "-g", GROUP, "--cluster-name", CLUSTER]);
+    assert!(
+        list.contains("Failed") && list.contains("libnvidia-ml.so.1"),
+        "{list}"
+    );
+}

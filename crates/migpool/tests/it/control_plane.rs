@@ -46,6 +46,10 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) fn start() -> Self {
+        Self::start_with(&["up"])
+    }
+
+    fn start_with(words: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("mp-")
             .tempdir()
@@ -54,13 +58,22 @@ impl ControlPlane {
             folder,
             child: None,
         };
-        plane.up();
+        plane.up_with(words);
         plane
     }
 
     /// With the article's group and cluster.
     pub(crate) fn with_cluster() -> Self {
-        let plane = Self::start();
+        Self::start().make_cluster()
+    }
+
+    /// The same, with nodes on this machine's own GPUs.
+    pub(crate) fn with_real_gpus() -> Self {
+        Self::start_with(&["up", "--real-gpus"]).make_cluster()
+    }
+
+    fn make_cluster(self) -> Self {
+        let plane = self;
         plane.run(&[
             "group",
             "create",
@@ -87,13 +100,17 @@ impl ControlPlane {
     }
 
     pub(crate) fn up(&mut self) {
+        self.up_with(&["up"]);
+    }
+
+    fn up_with(&mut self, words: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder.path().join("up.log"))
             .expect("a log");
         let mut child = self
-            .command(&["up"])
+            .command(words)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -52,6 +52,10 @@ fn phase(row: &NodeRow, state: &NodeState) -> (NodePhase, String) {
         return (NodePhase::Failed, failure.clone());
     }
     match (&state.agent, &state.agent_trouble) {
+        // Idle is right for a node without GPUs; a node whose size has some lacks its driver.
+        (Some(agent), _) if agent.phase == "idle" && has_gpus(row) => {
+            (NodePhase::Failed, agent.message.clone())
+        }
         (Some(agent), _) if agent.ready => {
             // Only what is wrong though the node works is worth a word.
             let said = if agent.phase == "degraded" {
@@ -66,6 +70,10 @@ fn phase(row: &NodeRow, state: &NodeState) -> (NodePhase, String) {
         (None, Some(trouble)) => (NodePhase::Failed, trouble.clone()),
         (None, None) => (NodePhase::Creating, "the agent is starting".to_owned()),
     }
+}
+
+fn has_gpus(row: &NodeRow) -> bool {
+    VmSize::find(&row.spec.vm_size).is_ok_and(|size| size.gpu_count() > 0)
 }
 
 /// What the VM size is said to have: `cpu` in cores, `memory` in bytes. A local node's processes share
