@@ -174,16 +174,14 @@ impl Run {
     async fn run(&self) -> Result<(), Failure> {
         let text = self.read()?;
         // Every document is looked at before the first pod is asked for.
-        let manifests = local::pod::manifest::parse_all(&text).map_err(|error| {
+        let documents = local::pod::manifest::documents(&text).map_err(|error| {
             Failure::usage(format!("{}: {}", self.filename.display(), chain(&error)))
         })?;
         let (client, pods) = self.place.all().await?;
         let mut started = Vec::new();
-        for manifest in manifests {
-            let path = format!("{pods}/{}", segment(&manifest.metadata.name));
-            // JSON is YAML, too.
-            let text = serde_json::to_string(&manifest).map_err(Failure::of)?;
-            let body = json!({"manifest": text});
+        for document in documents {
+            let path = format!("{pods}/{}", segment(&document.name));
+            let body = json!({"manifest": document.text});
             let answer = client.call(Method::PUT, &path, Some(&body)).await?;
             let pod: RunningPod = from_resource(&answer.body)?;
             for notice in &pod.notices {

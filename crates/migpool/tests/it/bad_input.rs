@@ -263,3 +263,12 @@ fn a_node_that_should_have_gpus_and_has_no_driver_fails_its_pool_with_the_reason
         "{list}"
     );
 }
+
+#[test]
+fn a_manifest_without_a_pod_is_refused_and_not_taken_for_done() {
+    let plane = ControlPlane::with_cluster();
+    let file = plane.file("empty.yaml", "# nothing here\n");
+    let (code, said) = plane.fails(&["pod", "run", "-f", &file]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("empty.yaml"), "{said}");
+}
