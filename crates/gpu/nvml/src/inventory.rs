@@ -1,6 +1,7 @@
 //! What a node's GPUs are at one moment, as plain data.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mig::{Board, MigProfile, Placement, Profile};
@@ -11,6 +12,9 @@ use crate::{GpuUuid, MigUuid};
 /// One snapshot of the node's GPUs. Two equal snapshots mean that nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
+    /// The driver root that the library was loaded for, as this process sees it; empty where none was loaded.
+    #[serde(default)]
+    pub driver_root: PathBuf,
     /// Version of the kernel driver, "580.159.04".
     pub driver_version: String,
     /// Version of the NVML library, "13.580.159.04".

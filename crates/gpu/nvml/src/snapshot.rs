@@ -51,6 +51,7 @@ impl Nvml {
             .driver_versions()
             .map_err(|failure| session.calls.error(failure, None))?;
         let mut inventory = Inventory {
+            driver_root: self.driver_root().to_owned(),
             driver_version: versions.driver.clone(),
             nvml_version: versions.nvml.clone(),
             cuda_version: versions.cuda,

@@ -1,5 +1,6 @@
 //! Inventories made of others.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nvml::{CudaVersion, FailedGpu, Gpu, Inventory};
@@ -7,6 +8,7 @@ use nvml::{CudaVersion, FailedGpu, Gpu, Inventory};
 /// A node without GPUs, which is what there is until there is more.
 pub(crate) fn nothing() -> Inventory {
     Inventory {
+        driver_root: PathBuf::new(),
         driver_version: String::new(),
         nvml_version: String::new(),
         cuda_version: CudaVersion::default(),

@@ -126,13 +126,13 @@ impl Settings {
     #[must_use]
     pub fn plugin(&self, defaults: &Defaults) -> Config {
         let known = Config::default();
-        let driver_root = self.driver_root();
-        let dev_root = self.nvidia_dev_root.clone();
         Config {
             mig_strategy: self.mig_strategy.unwrap_or(known.mig_strategy),
             fail_on_init_error: self.fail_on_init_error.unwrap_or(known.fail_on_init_error),
-            dev_root: dev_root.unwrap_or_else(|| Config::default_dev_root(&driver_root)),
-            driver_root,
+            host_root: known.host_root,
+            driver_mount: known.driver_mount,
+            dev_root: self.nvidia_dev_root.clone(),
+            cdi_hook: known.cdi_hook,
             device_list_strategies: self
                 .device_list_strategies
                 .clone()

@@ -239,6 +239,7 @@ mod tests {
 
     fn inventory() -> Inventory {
         Inventory {
+            driver_root: "/".into(),
             driver_version: String::new(),
             nvml_version: String::new(),
             cuda_version: CudaVersion::default(),

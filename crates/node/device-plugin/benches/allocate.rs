@@ -19,7 +19,7 @@ use kubelet_api::device_plugin::v1beta1::{
 };
 use kubelet_api::uds;
 use mig::{MigStrategy, NodeLayout};
-use migpool_device_plugin::{Config, Fleet, Health, Service, Table, resources};
+use migpool_device_plugin::{Config, ControlNodes, Fleet, Health, Service, Table, resources};
 use nvml::Nvml;
 use nvml_sim::DriverRoot;
 use partition::{Options, Partitioner};
@@ -97,7 +97,7 @@ impl DevicePlugin for Echo {
 
 /// 56 slices on eight simulated A100s.
 fn slices(folder: &Path, config: &Config) -> Table {
-    let root = &config.driver_root;
+    let root = &folder.join("root");
     DriverRoot::create(root, &[(mig::board("A100-40GB").unwrap(), 8)]).unwrap();
     let nvml = Nvml::load(root).unwrap();
     let layout: NodeLayout = "1g.5gb".parse().unwrap();
@@ -109,10 +109,12 @@ fn slices(folder: &Path, config: &Config) -> Table {
             .is_done()
     );
     let mut fleet = Fleet::default();
-    fleet.update(&nvml.inventory().unwrap(), |_| None);
+    let inventory = nvml.inventory().unwrap();
+    fleet.update(&inventory, |_| None);
     let advertised = resources(&fleet, &Health::default(), config).unwrap();
     let (resource, devices) = advertised.resources.into_iter().next().unwrap();
-    Table::new(resource, devices)
+    let dev_root = config.dev_root(&config.driver_root(&inventory));
+    Table::new(resource, devices).with_control_nodes(ControlNodes::present(dev_root))
 }
 
 fn serve<S: DevicePlugin>(runtime: &Runtime, socket: &Path, service: S) {
@@ -158,11 +160,8 @@ fn allocate(criterion: &mut Criterion) {
 /// plugin does.
 fn compare(criterion: &mut Criterion, name: &str, pass_device_specs: bool) {
     let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
     let config = Config {
         mig_strategy: MigStrategy::Single,
-        driver_root: root.clone(),
-        dev_root: root,
         pass_device_specs,
         ..Config::default()
     };

@@ -7,7 +7,7 @@ use kubelet_api::device_plugin::v1beta1::{
 };
 use uuid::Uuid;
 
-use crate::{AdvertisedDevice, Config, DeviceListStrategy, Resource, cdi};
+use crate::{AdvertisedDevice, Config, DeviceListStrategy, NodeFolder, Resource, cdi};
 
 /// The variable by which NVIDIA's container runtime is told of devices.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
@@ -46,27 +46,39 @@ pub enum AllocateError {
     },
 }
 
-/// The device nodes below a root that belong to the driver rather than to one GPU.
+/// Where the node has its device nodes, and which of those are there that belong to the driver rather than to one GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ControlNodes(Vec<&'static str>);
+pub struct ControlNodes {
+    dev_root: NodeFolder,
+    present: Vec<&'static str>,
+}
 
 impl ControlNodes {
-    /// Looks which of them are there. Some appear only when CUDA is first used, so it is worth looking each time.
+    /// Looks which of them are there. Some appear only when CUDA is first used, so it is worth looking again.
     #[must_use]
-    pub fn present(dev_root: &Path) -> Self {
-        let is_there = |node: &&str| on_host(dev_root, node).exists();
-        Self(CONTROL_NODES.into_iter().filter(is_there).collect())
+    pub fn present(dev_root: NodeFolder) -> Self {
+        let is_there = |node: &&str| below(&dev_root.here, node).exists();
+        Self {
+            present: CONTROL_NODES.into_iter().filter(is_there).collect(),
+            dev_root,
+        }
     }
 
     /// Their paths in a container.
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().copied()
+        self.present.iter().copied()
+    }
+
+    /// The path on the node of what a container sees as `path`.
+    #[must_use]
+    pub fn on_node(&self, path: &str) -> PathBuf {
+        below(&self.dev_root.on_node, path)
     }
 }
 
-/// The path on the host of a device node that a container sees as `node`.
-pub(crate) fn on_host(dev_root: &Path, node: &str) -> PathBuf {
-    dev_root.join(node.trim_start_matches('/'))
+/// What is `path` in a container, below a folder.
+fn below(folder: &Path, path: &str) -> PathBuf {
+    folder.join(path.trim_start_matches('/'))
 }
 
 /// What a container needs that was given these devices, by every configured way.
@@ -111,7 +123,7 @@ pub fn allocate(
             .extend(names().map(|name| CdiDevice { name }));
     }
     if config.pass_device_specs {
-        response.devices = device_specs(devices, &config.dev_root, control);
+        response.devices = device_specs(devices, control);
     }
     response
 }
@@ -122,11 +134,7 @@ fn annotation_key(prefix: &str, ids: &[&str]) -> String {
     format!("{prefix}nvidia-device-plugin_{unique}")
 }
 
-fn device_specs(
-    devices: &[&AdvertisedDevice],
-    dev_root: &Path,
-    control: &ControlNodes,
-) -> Vec<DeviceSpec> {
+fn device_specs(devices: &[&AdvertisedDevice], control: &ControlNodes) -> Vec<DeviceSpec> {
     let mut nodes: Vec<String> = control.paths().map(str::to_owned).collect();
     for node in devices
         .iter()
@@ -140,7 +148,7 @@ fn device_specs(
     nodes
         .into_iter()
         .map(|node| DeviceSpec {
-            host_path: on_host(dev_root, &node).to_string_lossy().into_owned(),
+            host_path: control.on_node(&node).to_string_lossy().into_owned(),
             container_path: node,
             permissions: "rw".to_owned(),
         })
@@ -253,14 +261,17 @@ mod tests {
         }
         let config = Config {
             pass_device_specs: true,
-            dev_root: root.path().to_path_buf(),
             ..Config::default()
         };
         let table = table(7);
         let devices = table
             .healthy(&["MIG-1-0".to_owned(), "MIG-1-1".to_owned()])
             .unwrap();
-        let response = allocate(&devices, &config, &ControlNodes::present(root.path()));
+        let dev_root = NodeFolder {
+            here: root.path().to_owned(),
+            on_node: "/run/nvidia/driver".into(),
+        };
+        let response = allocate(&devices, &config, &ControlNodes::present(dev_root));
         let nodes: Vec<_> = response
             .devices
             .iter()
@@ -280,8 +291,8 @@ mod tests {
         );
         for spec in &response.devices {
             assert_eq!(
-                Path::new(&spec.host_path),
-                on_host(root.path(), &spec.container_path)
+                spec.host_path,
+                format!("/run/nvidia/driver{}", spec.container_path)
             );
             assert_eq!(spec.permissions, "rw");
         }
@@ -295,7 +306,11 @@ mod tests {
         };
         let table = table(0);
         let devices = table.healthy(&["GPU-1".to_owned()]).unwrap();
-        let response = allocate(&devices, &config, &ControlNodes::default());
+        let control = ControlNodes::present(NodeFolder {
+            here: "/nowhere".into(),
+            on_node: "/".into(),
+        });
+        let response = allocate(&devices, &config, &control);
         assert_eq!(response.devices.len(), 1);
         assert_eq!(response.devices[0].host_path, "/dev/nvidia1");
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use atomic_write_file::AtomicWriteFile;
 use serde::Serialize;
 
-use crate::allocate::{ControlNodes, on_host};
+use crate::allocate::ControlNodes;
 use crate::{AdvertisedDevice, Config};
 
 /// The vendor and class that the names of this plugin have, NVIDIA's own for its device plugin.
@@ -79,7 +79,7 @@ impl Specification {
         control: &ControlNodes,
     ) -> Self {
         let node = |path: String| Node {
-            host_path: on_host(&config.dev_root, &path),
+            host_path: control.on_node(&path),
             path,
             permissions: "rw",
         };
@@ -178,7 +178,11 @@ mod tests {
         let fleet = fleet(vec![a100(0, slices)]);
         let advertised = resources(&fleet, &Health::default(), &config).unwrap();
         let devices = advertised.resources.values().flatten();
-        Specification::new(devices, &config, &ControlNodes::default())
+        let control = ControlNodes::present(crate::NodeFolder {
+            here: "/nowhere".into(),
+            on_node: "/".into(),
+        });
+        Specification::new(devices, &config, &control)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use kubelet_api::device_plugin::v1beta1::DEVICE_PLUGIN_DIR;
 use mig::MigStrategy;
+use nvml::Inventory;
 
 use crate::{HealthChecks, Renaming};
 
@@ -15,10 +16,15 @@ pub struct Config {
     pub mig_strategy: MigStrategy,
     /// Give up when the first look at the node finds that it breaks the strategy's rules (`FAIL_ON_INIT_ERROR`).
     pub fail_on_init_error: bool,
-    /// The root that the driver lies under (`NVIDIA_DRIVER_ROOT`).
-    pub driver_root: PathBuf,
-    /// The root that the device nodes' `dev` lies under (`NVIDIA_DEV_ROOT`).
-    pub dev_root: PathBuf,
+    /// Where this process sees the node's `/`; `/` itself outside a container. Every [`nvml::Inventory`] says below
+    /// which folder its driver lies, as seen from here: [`Config::driver_root`] tells which folder of the node that is.
+    pub host_root: PathBuf,
+    /// The driver root, where it is mounted at a place of its own that is not below `host_root`
+    /// (`CONTAINER_DRIVER_ROOT`, with `NVIDIA_DRIVER_ROOT` as the folder of the node).
+    pub driver_mount: Option<NodeFolder>,
+    /// The folder of the node that the device nodes' `dev` lies in (`NVIDIA_DEV_ROOT`). `None` leaves it to each
+    /// inventory: the driver root if that has `dev/nvidiactl`, else `/`.
+    pub dev_root: Option<PathBuf>,
     /// How a container is told of its devices (`DEVICE_LIST_STRATEGY`); all of these at once.
     pub device_list_strategies: Vec<DeviceListStrategy>,
     /// What a container is told (`DEVICE_ID_STRATEGY`). The kubelet is always told UUIDs.
@@ -29,6 +35,9 @@ pub struct Config {
     pub cdi_annotation_prefix: String,
     /// Where the CDI specification is written.
     pub cdi_spec_dir: PathBuf,
+    /// NVIDIA's `nvidia-cdi-hook`, a path of the node (`NVIDIA_CDI_HOOK_PATH`). `None` writes a specification that
+    /// needs no program on the node.
+    pub cdi_hook: Option<PathBuf>,
     /// The folder of the kubelet's device plugins: it holds `kubelet.sock`, and gets our sockets.
     pub kubelet_dir: PathBuf,
     /// Names for whole GPUs, by product name; `nvidia.com/gpu` where none matches.
@@ -47,13 +56,15 @@ impl Default for Config {
         Self {
             mig_strategy: MigStrategy::None,
             fail_on_init_error: true,
-            driver_root: PathBuf::from("/"),
-            dev_root: PathBuf::from("/"),
+            host_root: PathBuf::from("/"),
+            driver_mount: None,
+            dev_root: None,
             device_list_strategies: vec![DeviceListStrategy::Envvar],
             device_id_strategy: DeviceIdStrategy::Uuid,
             pass_device_specs: false,
             cdi_annotation_prefix: "cdi.k8s.io/".to_owned(),
             cdi_spec_dir: PathBuf::from("/var/run/cdi"),
+            cdi_hook: None,
             kubelet_dir: PathBuf::from(DEVICE_PLUGIN_DIR),
             gpu_names: Vec::new(),
             mig_names: Vec::new(),
@@ -64,13 +75,52 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The root of the device nodes when none is given: the driver's, if it has a `dev`, else the system's.
+    /// The driver root that an inventory was read from, here and on the node.
     #[must_use]
-    pub fn default_dev_root(driver_root: &Path) -> PathBuf {
-        if driver_root.join("dev").is_dir() {
-            driver_root.to_path_buf()
-        } else {
-            PathBuf::from("/")
+    pub fn driver_root(&self, inventory: &Inventory) -> NodeFolder {
+        let here = &inventory.driver_root;
+        let mounts = [self.driver_mount.clone(), Some(self.host_folder())];
+        let on_node = mounts
+            .iter()
+            .flatten()
+            .find_map(|mount| Some(mount.on_node.join(here.strip_prefix(&mount.here).ok()?)));
+        NodeFolder {
+            // A driver that is not below what is mounted here can only be at the same place on both sides.
+            on_node: on_node.unwrap_or_else(|| here.clone()),
+            here: here.clone(),
+        }
+    }
+
+    /// The root of the device nodes, given the driver's. Looks at the file system where no root is configured.
+    #[must_use]
+    pub fn dev_root(&self, driver_root: &NodeFolder) -> NodeFolder {
+        match &self.dev_root {
+            Some(on_node) => self.seen_from_here(on_node, driver_root),
+            None if driver_root.here.join("dev/nvidiactl").exists() => driver_root.clone(),
+            None => self.host_folder(),
+        }
+    }
+
+    /// The node's `/`.
+    fn host_folder(&self) -> NodeFolder {
+        NodeFolder {
+            here: self.host_root.clone(),
+            on_node: PathBuf::from("/"),
+        }
+    }
+
+    /// A folder of the node, where it is seen here: below the driver root if it lies in that.
+    fn seen_from_here(&self, on_node: &Path, driver_root: &NodeFolder) -> NodeFolder {
+        let host = self.host_folder();
+        let below = |mount: &NodeFolder| {
+            let rest = on_node.strip_prefix(&mount.on_node).ok()?;
+            Some(mount.here.join(rest))
+        };
+        NodeFolder {
+            here: below(driver_root)
+                .or_else(|| below(&host))
+                .unwrap_or_else(|| on_node.to_owned()),
+            on_node: on_node.to_owned(),
         }
     }
 
@@ -91,6 +141,15 @@ impl Config {
     pub fn needs_device_nodes(&self) -> bool {
         self.pass_device_specs || self.uses_cdi()
     }
+}
+
+/// A folder of the node, which has another path in a container that the node's file system is mounted in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeFolder {
+    /// Its path for this process.
+    pub here: PathBuf,
+    /// Its path on the node, which is what the kubelet and the container runtime have to be told.
+    pub on_node: PathBuf,
 }
 
 /// How a container is told of its devices.
@@ -199,9 +258,53 @@ mod tests {
 
     #[test]
     fn device_nodes_are_looked_for_where_the_driver_has_them() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(Config::default_dev_root(root.path()), Path::new("/"));
-        std::fs::create_dir(root.path().join("dev")).unwrap();
-        assert_eq!(Config::default_dev_root(root.path()), root.path());
+        let host = tempfile::tempdir().unwrap();
+        let config = Config {
+            host_root: host.path().to_owned(),
+            ..Config::default()
+        };
+        let driver = config.driver_root(&loaded_from(&host.path().join("run/nvidia/driver")));
+        assert_eq!(driver.on_node, Path::new("/run/nvidia/driver"));
+        assert_eq!(
+            config.dev_root(&driver),
+            NodeFolder {
+                here: host.path().to_owned(),
+                on_node: "/".into()
+            }
+        );
+        std::fs::create_dir_all(driver.here.join("dev")).unwrap();
+        std::fs::write(driver.here.join("dev/nvidiactl"), "").unwrap();
+        assert_eq!(config.dev_root(&driver), driver);
+        let given = Config {
+            dev_root: Some("/run/nvidia".into()),
+            ..config
+        };
+        let folder = given.dev_root(&driver);
+        assert_eq!(folder.here, host.path().join("run/nvidia"));
+        assert_eq!(folder.on_node, Path::new("/run/nvidia"));
+    }
+
+    #[test]
+    fn a_driver_root_that_is_mounted_apart_keeps_its_path_on_the_node() {
+        let config = Config {
+            driver_mount: Some(NodeFolder {
+                here: "/driver-root".into(),
+                on_node: "/run/nvidia/driver".into(),
+            }),
+            dev_root: Some("/run/nvidia/driver".into()),
+            ..Config::default()
+        };
+        let driver = config.driver_root(&loaded_from(Path::new("/driver-root")));
+        assert_eq!(driver.on_node, Path::new("/run/nvidia/driver"));
+        assert_eq!(config.dev_root(&driver), driver);
+        let elsewhere = config.driver_root(&loaded_from(Path::new("/opt/driver")));
+        assert_eq!(elsewhere.here, elsewhere.on_node);
+    }
+
+    fn loaded_from(root: &Path) -> Inventory {
+        Inventory {
+            driver_root: root.to_owned(),
+            ..crate::test_support::inventory(Vec::new())
+        }
     }
 }

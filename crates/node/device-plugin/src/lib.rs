@@ -32,7 +32,7 @@ mod test_support;
 pub use advertise::{Advertisement, StrategyError, resources};
 pub use allocate::{AllocateError, ControlNodes, allocate};
 pub use cdi::CdiError;
-pub use config::{Config, DeviceIdStrategy, DeviceListStrategy, ParseStrategyError};
+pub use config::{Config, DeviceIdStrategy, DeviceListStrategy, NodeFolder, ParseStrategyError};
 pub use device::{AdvertisedDevice, DeviceHealth, Slice};
 pub use fleet::{Fleet, KnownGpu};
 pub use health::{Fault, Health, Location};

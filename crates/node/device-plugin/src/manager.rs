@@ -17,13 +17,13 @@ use crate::allocate::ControlNodes;
 use crate::kubelet::{SocketId, watch_socket};
 use crate::registration::{Registrar, remove_abandoned_sockets};
 use crate::{
-    Advertisement, Config, DeviceHealth, Fleet, Health, PluginStatus, Registration, Resource,
-    StrategyError, Table, cdi, fleet, resources,
+    Advertisement, Config, DeviceHealth, Fleet, Health, NodeFolder, PluginStatus, Registration,
+    Resource, StrategyError, Table, cdi, fleet, resources,
 };
 
-/// How often the CDI specification is looked after: a file that was deleted or could not be written, and device
-/// nodes that appear late, such as that of unified memory, are told by nobody.
-const CDI_CHECK: Duration = Duration::from_secs(5);
+/// How often device nodes and the CDI specification are looked after: a file that was deleted or could not be written,
+/// and device nodes that appear late, such as that of unified memory, are told by nobody.
+const NODE_CHECK: Duration = Duration::from_secs(5);
 
 /// Why the plugin gave up.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,8 @@ async fn serve(
     let mut manager = Manager {
         config: Arc::new(config),
         fleet: Fleet::default(),
+        driver_root: None,
+        control: ControlNodes::default(),
         tables: BTreeMap::new(),
         registrars: JoinSet::new(),
         kubelet: kubelet.clone(),
@@ -100,10 +102,10 @@ async fn serve(
         stop: stop.clone(),
         status,
     };
-    let mut cdi_check = tokio::time::interval(CDI_CHECK);
-    cdi_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut node_check = tokio::time::interval(NODE_CHECK);
+    node_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once.
-    cdi_check.tick().await;
+    node_check.tick().await;
 
     let first = (
         inventory.borrow_and_update().clone(),
@@ -120,7 +122,7 @@ async fn serve(
             () = stop.cancelled() => break,
             changed = inventory.changed() => if changed.is_err() { break },
             changed = health.changed() => if changed.is_err() { break },
-            _ = cdi_check.tick(), if manager.config.uses_cdi() => {}
+            _ = node_check.tick(), if manager.config.needs_device_nodes() => {}
             Some((resource, registration)) = reports.recv() => {
                 manager.registered(&resource, registration);
                 continue;
@@ -150,6 +152,9 @@ async fn serve(
 struct Manager {
     config: Arc<Config>,
     fleet: Fleet,
+    /// The last driver root that there was: the nodes of a driver that is away for a moment are where they were.
+    driver_root: Option<NodeFolder>,
+    control: ControlNodes,
     tables: BTreeMap<Resource, watch::Sender<Arc<Table>>>,
     registrars: JoinSet<()>,
     kubelet: watch::Receiver<Option<SocketId>>,
@@ -168,6 +173,9 @@ impl Manager {
         let sysfs = self.config.sysfs.clone();
         self.fleet
             .update(inventory, |pci_bus_id| fleet::numa_node(&sysfs, pci_bus_id));
+        if !inventory.driver_root.as_os_str().is_empty() {
+            self.driver_root = Some(self.config.driver_root(inventory));
+        }
         let result = resources(&self.fleet, health, &self.config);
         let (mut advertisement, mut error) = match &result {
             Ok(advertisement) => (advertisement.clone(), None),
@@ -176,6 +184,11 @@ impl Manager {
                 Some(error.to_string()),
             ),
         };
+        if let Some(driver_root) = &self.driver_root
+            && self.config.needs_device_nodes()
+        {
+            self.control = ControlNodes::present(self.config.dev_root(driver_root));
+        }
         // The specification first: a container may be given a device as soon as it is advertised.
         if let Some(reason) = self.specify(&mut advertisement).await {
             error.get_or_insert(reason);
@@ -188,7 +201,7 @@ impl Manager {
             resources.entry(vanished.clone()).or_default();
         }
         for (resource, devices) in resources {
-            self.advertise(Table::new(resource, devices));
+            self.advertise(Table::new(resource, devices).with_control_nodes(self.control.clone()));
         }
         self.publish(error, warnings);
         result.map(|_| ())
@@ -219,9 +232,9 @@ impl Manager {
             .cloned()
             .collect();
         let config = Arc::clone(&self.config);
+        let control = self.control.clone();
         // It waits for the disk, and this thread answers the kubelet.
         let ensured = tokio::task::spawn_blocking(move || {
-            let control = ControlNodes::present(&config.dev_root);
             let specification = cdi::Specification::new(&devices, &config, &control);
             let folder = &config.cdi_spec_dir;
             specification

@@ -1,9 +1,7 @@
 //! The gRPC service of one resource.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use kubelet_api::device_plugin::v1beta1::device_plugin_server::DevicePlugin;
@@ -17,7 +15,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::allocate::{AllocateError, ControlNodes, allocate};
+use crate::allocate::{AllocateError, allocate};
 use crate::{Config, Table, preferred};
 
 /// Serves one resource from its current [`Table`]; clones share it.
@@ -26,27 +24,6 @@ pub struct Service {
     config: Arc<Config>,
     table: watch::Receiver<Arc<Table>>,
     stop: CancellationToken,
-    control: RecentControlNodes,
-}
-
-/// The driver's control nodes as they were a moment ago. Some appear only when CUDA is first used, so they are looked for
-/// again and again; but not for each of many pods that start at once.
-#[derive(Debug, Clone, Default)]
-struct RecentControlNodes(watch::Sender<Option<(Instant, ControlNodes)>>);
-
-impl RecentControlNodes {
-    const FRESH: Duration = Duration::from_secs(1);
-
-    fn look(&self, dev_root: &Path) -> ControlNodes {
-        if let Some((looked, nodes)) = &*self.0.borrow()
-            && looked.elapsed() < Self::FRESH
-        {
-            return nodes.clone();
-        }
-        let nodes = ControlNodes::present(dev_root);
-        self.0.send_replace(Some((Instant::now(), nodes.clone())));
-        nodes
-    }
 }
 
 impl Service {
@@ -61,7 +38,6 @@ impl Service {
             config,
             table,
             stop,
-            control: RecentControlNodes::default(),
         }
     }
 
@@ -137,18 +113,13 @@ impl DevicePlugin for Service {
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
         let table = self.table();
-        let control = if self.config.pass_device_specs {
-            self.control.look(&self.config.dev_root)
-        } else {
-            ControlNodes::default()
-        };
         let container_responses = request
             .into_inner()
             .container_requests
             .iter()
             .map(|request| {
                 let devices = table.healthy(&request.devices_ids)?;
-                Ok(allocate(&devices, &self.config, &control))
+                Ok(allocate(&devices, &self.config, table.control_nodes()))
             })
             .collect::<Result<_, AllocateError>>()
             .inspect_err(|error| tracing::warn!(%error, "refused an allocation"))?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use kubelet_api::device_plugin::v1beta1 as api;
 
-use crate::allocate::AllocateError;
+use crate::allocate::{AllocateError, ControlNodes};
 use crate::{AdvertisedDevice, Resource};
 
 /// The devices of one resource. Everything that an Allocate needs is in here.
@@ -13,6 +13,7 @@ pub struct Table {
     resource: Resource,
     devices: Vec<AdvertisedDevice>,
     by_id: HashMap<String, usize>,
+    control: ControlNodes,
 }
 
 impl Table {
@@ -28,7 +29,20 @@ impl Table {
             resource,
             devices,
             by_id,
+            control: ControlNodes::default(),
         }
+    }
+
+    /// The same devices, for containers that get these nodes as well.
+    #[must_use]
+    pub fn with_control_nodes(self, control: ControlNodes) -> Self {
+        Self { control, ..self }
+    }
+
+    /// The device nodes that every container gets as well.
+    #[must_use]
+    pub fn control_nodes(&self) -> &ControlNodes {
+        &self.control
     }
 
     /// The resource's name.
@@ -82,6 +96,8 @@ impl Table {
 
 impl PartialEq for Table {
     fn eq(&self, other: &Self) -> bool {
-        self.resource == other.resource && self.devices == other.devices
+        self.resource == other.resource
+            && self.devices == other.devices
+            && self.control == other.control
     }
 }

@@ -80,6 +80,7 @@ fn instance(gpu: u32, n: u32, profile: MigProfile) -> GpuInstance {
 /// A node with these GPUs.
 pub(crate) fn inventory(gpus: Vec<Gpu>) -> Inventory {
     Inventory {
+        driver_root: "/".into(),
         driver_version: "580.159.04".to_owned(),
         nvml_version: "13.580.159.04".to_owned(),
         cuda_version: CudaVersion {

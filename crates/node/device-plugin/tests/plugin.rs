@@ -76,8 +76,7 @@ impl Node {
         let root = self.folder.path().join("root");
         Config {
             mig_strategy,
-            driver_root: root.clone(),
-            dev_root: root,
+            dev_root: Some(root),
             kubelet_dir: self.kubelet_dir(),
             cdi_spec_dir: self.folder.path().join("cdi"),
             sysfs: self.folder.path().join("sys"),

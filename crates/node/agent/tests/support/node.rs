@@ -78,8 +78,6 @@ impl Node {
             }),
             plugin: Some(device_plugin::Config {
                 mig_strategy: mig_strategy.parse().unwrap(),
-                driver_root: self.root(),
-                dev_root: self.root(),
                 kubelet_dir: self.kubelet_dir(),
                 sysfs: self.path("sys"),
                 ..device_plugin::Config::default()

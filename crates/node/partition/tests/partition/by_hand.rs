@@ -11,6 +11,7 @@ pub(crate) fn board() -> &'static Board {
 
 pub(crate) fn inventory(gpus: Vec<Gpu>) -> Inventory {
     Inventory {
+        driver_root: "/".into(),
         driver_version: "580.159.04".to_owned(),
         nvml_version: "13.580.159.04".to_owned(),
         cuda_version: CudaVersion {
