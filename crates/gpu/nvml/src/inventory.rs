@@ -12,7 +12,7 @@ use crate::{GpuUuid, MigUuid};
 /// One snapshot of the node's GPUs. Two equal snapshots mean that nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
-    /// The driver root that the library was loaded for, as this process sees it; empty where none was loaded.
+    /// The driver root that the library was loaded from, as this process sees it; empty where none was loaded.
     #[serde(default)]
     pub driver_root: PathBuf,
     /// Version of the kernel driver, "580.159.04".

@@ -62,6 +62,16 @@ pub(crate) fn load(root: &Path) -> Result<Calls, Error> {
     })
 }
 
+/// The driver root that a library of [`load`] belongs to.
+pub(crate) fn root_of(root: &Path, library: &Path) -> PathBuf {
+    let operator = root.join(OPERATOR_ROOT);
+    if library.starts_with(&operator) {
+        operator
+    } else {
+        root.to_owned()
+    }
+}
+
 fn candidates(root: &Path) -> impl Iterator<Item = PathBuf> {
     let roots = [
         Some(root.to_owned()),
@@ -109,6 +119,16 @@ mod tests {
             text.contains("NVIDIA_DRIVER_ROOT"),
             "no next step in: {text}"
         );
+    }
+
+    #[test]
+    fn the_systems_root_stands_for_a_driver_containers_where_the_library_is_that_ones() {
+        let root = Path::new("/");
+        assert_eq!(root_of(root, Path::new(SONAME)), root);
+        let operator = Path::new("/run/nvidia/driver");
+        let library = operator.join("usr/lib64").join(SONAME);
+        assert_eq!(root_of(root, &library), operator);
+        assert_eq!(root_of(operator, &library), operator);
     }
 
     #[test]

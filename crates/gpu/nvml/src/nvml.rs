@@ -68,10 +68,11 @@ impl Nvml {
             .and_then(|()| calls.init())
             .map_err(|failure| calls.error(failure, None))?;
         tracing::debug!(library = %calls.path().display(), "NVML loaded");
+        let root = library::root_of(driver_root, calls.path());
         Ok(Self {
             session: Arc::new(Session {
                 calls,
-                root: driver_root.to_owned(),
+                root,
                 versions: OnceLock::new(),
                 minors: Mutex::default(),
                 memory: Mutex::default(),
@@ -85,7 +86,7 @@ impl Nvml {
         self.session.calls.path()
     }
 
-    /// The driver root that it was loaded for.
+    /// The driver root that it was loaded from: the one asked for, or for `/` a driver container's.
     #[must_use]
     pub fn driver_root(&self) -> &Path {
         &self.session.root
