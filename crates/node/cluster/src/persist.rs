@@ -1,0 +1,77 @@
+//! Trying until it works.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::Error;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The pauses between tries: from a second to a minute, each twice the one before, each longer by a random part of
+/// itself so that a cluster's nodes don't come back all at once; they never end.
+#[must_use]
+pub fn backoff() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST)
+        .with_max_delay(LONGEST)
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// Tries until it works, whatever the error: a right that is missing may be given, a node may be registered later.
+/// `told` hears of each failure and of the pause that follows. Dropping the future ends it.
+pub async fn persist<T, F>(mut operation: F, mut told: impl FnMut(&Error, Duration)) -> T
+where
+    F: AsyncFnMut() -> Result<T, Error>,
+{
+    let mut pauses = backoff();
+    loop {
+        match operation().await {
+            Ok(done) => return done,
+            Err(error) => {
+                let pause = pauses.next().unwrap_or(LONGEST);
+                told(&error, pause);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_or_two_and_never_end() {
+        let pauses: Vec<_> = backoff().take(200).collect();
+        assert_eq!(pauses.len(), 200);
+        let is_jittered_from =
+            |pause: &Duration, base: Duration| *pause >= base && *pause <= base * 2;
+        assert!(is_jittered_from(&pauses[0], FIRST), "{:?}", pauses[0]);
+        for pause in &pauses[10..] {
+            assert!(is_jittered_from(pause, LONGEST), "{pause:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_tries_until_it_works_and_tells_of_each_failure() {
+        let mut tries = 0;
+        let mut heard = 0;
+        let done = persist(
+            async || {
+                tries += 1;
+                if tries < 5 {
+                    return Err(Error::NoNodeFeatureResource);
+                }
+                Ok(tries)
+            },
+            |_, _| heard += 1,
+        )
+        .await;
+        assert_eq!((done, heard), (5, 4));
+    }
+}
