@@ -2,11 +2,12 @@
 //! process may see because it can open them.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::device_file::{self, CONTROL_FILE, DeviceFiles};
 use crate::state::State;
 
 /// Minor of `/proc/driver/nvidia/capabilities/mig/config`: who may change MIG devices.
@@ -84,7 +85,7 @@ impl View {
     /// Whether `dev/nvidiactl` can be opened, without which there is no driver.
     #[must_use]
     pub fn control(&self) -> bool {
-        self.opens(|| "dev/nvidiactl".into())
+        self.opens(|| CONTROL_FILE.into())
     }
 
     /// Whether the GPU's device file can be opened.
@@ -115,7 +116,7 @@ impl View {
     fn opens(&self, path: impl FnOnce() -> String) -> bool {
         self.root
             .as_ref()
-            .is_none_or(|root| File::open(root.join(path())).is_ok())
+            .is_none_or(|root| device_file::opens(&root.join(path())))
     }
 }
 
@@ -129,12 +130,16 @@ impl View {
 /// The first file that can't be made.
 pub fn create_missing(root: &Path, state: &State) -> io::Result<()> {
     let there = device_minors(root)?;
+    let kind = DeviceFiles::of(root);
     for (minor, path) in instances(state) {
         let access = format!("{path}/access");
         // An earlier removal may have been killed between the two.
         if !there.contains(&minor) || !root.join(PROC_CAPABILITIES).join(&access).exists() {
             write_capability(root, &access, minor, 0o444)?;
-            write_device(&root.join(format!("{CAPS_DIR}/nvidia-cap{minor}")), 0o444)?;
+            if let Err(error) = kind.make(&device_path(root, minor), 0o444) {
+                let _ = fs::remove_dir_all(root.join(PROC_CAPABILITIES).join(path));
+                return Err(error);
+            }
         }
     }
     Ok(())
@@ -158,9 +163,7 @@ pub fn remove_stale(root: &Path, state: &State) -> io::Result<()> {
         if !wanted.contains(minor) {
             let folder = root.join(PROC_CAPABILITIES).join(instance_path(*minor));
             ignore_missing(fs::remove_dir_all(folder))?;
-            ignore_missing(fs::remove_file(
-                root.join(format!("{CAPS_DIR}/nvidia-cap{minor}")),
-            ))?;
+            ignore_missing(fs::remove_file(device_path(root, *minor)))?;
         }
     }
     Ok(())
@@ -170,18 +173,12 @@ pub fn remove_stale(root: &Path, state: &State) -> io::Result<()> {
 ///
 /// # Errors
 /// The first file that can't be made.
-pub fn create(root: &Path, gpus: u32) -> io::Result<()> {
+pub fn create(root: &Path, gpus: u32, kind: DeviceFiles) -> io::Result<()> {
     fs::create_dir_all(root.join(CAPS_DIR))?;
     write_capability(root, "mig/config", CONFIG_MINOR, 0o400)?;
     write_capability(root, "mig/monitor", MONITOR_MINOR, 0o444)?;
-    write_device(
-        &root.join(format!("{CAPS_DIR}/nvidia-cap{CONFIG_MINOR}")),
-        0o400,
-    )?;
-    write_device(
-        &root.join(format!("{CAPS_DIR}/nvidia-cap{MONITOR_MINOR}")),
-        0o444,
-    )?;
+    kind.make(&device_path(root, CONFIG_MINOR), 0o400)?;
+    kind.make(&device_path(root, MONITOR_MINOR), 0o444)?;
     for gpu in 0..gpus {
         fs::create_dir_all(root.join(PROC_CAPABILITIES).join(format!("gpu{gpu}/mig")))?;
     }
@@ -192,20 +189,8 @@ pub fn create(root: &Path, gpus: u32) -> io::Result<()> {
     fs::write(minors, minors_text())
 }
 
-/// Makes an empty device file.
-///
-/// # Errors
-/// When it can't be made.
-pub fn write_device(path: &Path, mode: u32) -> io::Result<()> {
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-    {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map(drop),
-    }
+fn device_path(root: &Path, minor: u32) -> PathBuf {
+    root.join(format!("{CAPS_DIR}/nvidia-cap{minor}"))
 }
 
 fn instances(state: &State) -> Vec<(u32, String)> {

@@ -27,8 +27,9 @@ use std::time::Duration;
 
 use crate::capability::{self, View};
 use crate::code::Return;
+use crate::firmware;
 use crate::state::State;
-use crate::store::{Store, StoreError, UpdateError};
+use crate::store::{STATE_FILE, Store, StoreError, UpdateError};
 
 /// Where recorded calls go below a driver root.
 pub const CALLS_FILE: &str = "sim/calls";
@@ -94,7 +95,8 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Opens the driver root. Repairs the capability files where a process was killed while it made them.
+    /// Opens the driver root. Repairs the capability files where a process was killed while it made them, and the state's
+    /// name for containers where it is missing.
     ///
     /// # Errors
     /// [`Return::DRIVER_NOT_LOADED`] when `root` has no state or no `dev/nvidiactl` that this process can open;
@@ -115,9 +117,11 @@ impl Driver {
     /// As [`Store::open`].
     pub fn open_unchecked(root: &Path) -> Result<Driver, StoreError> {
         let store = Store::open(root)?;
-        // In a pod's root the state is a link into its node's root, where the instances' files are.
-        let node_root = std::fs::canonicalize(store.path())
-            .ok()
+        // In a pod's root the state is a link into its node's root, where the instances' files are. A container has no
+        // more than the state's other name.
+        let node_root = Some(store.path())
+            .filter(|path| path.ends_with(STATE_FILE))
+            .and_then(|path| std::fs::canonicalize(path).ok())
             .and_then(|state| Some(state.parent()?.parent()?.to_owned()))
             .unwrap_or_else(|| root.to_owned());
         let driver = Driver {
@@ -130,6 +134,9 @@ impl Driver {
         if driver.may_configure() {
             // Best effort: a root that can't be repaired now is repaired by the next write.
             let _ = driver.update_with_files(|_| Ok(()), true);
+            if let Ok(state) = driver.store.read() {
+                let _ = firmware::link(&driver.node_root, &state.driver_version);
+            }
         }
         Ok(driver)
     }
@@ -230,8 +237,11 @@ impl Driver {
             |old, new| {
                 concerns_files.set(always || !same_instances(old, new));
                 if concerns_files.get() {
-                    capability::create_missing(&self.node_root, new)
-                        .map_err(|error| code_of(&error))?;
+                    capability::create_missing(&self.node_root, new).map_err(|error| {
+                        // What was made before the one that can't be made belongs to nothing.
+                        let _ = capability::remove_stale(&self.node_root, old);
+                        code_of(&error)
+                    })?;
                 }
                 Ok(())
             },

@@ -3,44 +3,37 @@
 //! ```text
 //! ROOT/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1   the library, which finds ROOT from its own path
 //! ROOT/usr/bin/                                     for an nvidia-smi
-//! ROOT/dev/nvidia0.. nvidiactl nvidia-uvm           device files: regular files here, opened as the real ones are
-//! ROOT/dev/nvidia-caps/nvidia-cap<minor>            one for each instance that exists
+//! ROOT/dev/nvidia0.. nvidiactl nvidia-uvm           device files, opened as the real ones are: regular files, or
+//! ROOT/dev/nvidia-caps/nvidia-cap<minor>            character devices with the numbers of /dev/null, where containers
+//!                                                   are to get them; one capability for each instance that exists
 //! ROOT/proc/driver/...                              capabilities, mig-minors, version
 //! ROOT/sim/state                                    the state that all processes share
+//! ROOT/lib/firmware/nvidia/580.159.04/gsp_simulated.bin   the same file, as containers get it
 //! ```
 
+mod create;
 mod describe;
+mod machine;
 mod pod_view;
+mod remove;
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mig::Board;
 use uuid::Uuid;
 
-use crate::board::simulated;
-use crate::capability::{self, MAX_GPUS, View};
+use crate::capability::{MAX_GPUS, View};
 use crate::code::Return;
 use crate::driver::{CALLS_FILE, Device, Driver, device, faults, mode, processes};
-use crate::library::LIBRARY;
-use crate::state::{Fault, PciAddress, SimGpu, SimProcess, State};
-use crate::store::{STATE_FILE, Store, StoreError, UpdateError};
+use crate::state::{Fault, SimProcess, State};
+use crate::store::{StoreError, UpdateError};
 
-/// The driver's version: that of the real one whose answers were read.
-pub const DRIVER_VERSION: &str = "580.159.04";
-const NVML_VERSION: &str = "13.580.159.04";
-const CUDA_VERSION: i32 = 13_000;
-
-const LIBRARY_DIR: &str = "usr/lib/x86_64-linux-gnu";
-const LIBRARY_NAME: &str = "libnvidia-ml.so.1";
-/// What a container runtime gives to every container with a GPU.
-const CONTROL_FILES: [&str; 3] = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"];
-/// PCI buses of a machine with eight GPUs, as on a DGX.
-const BUSES: [u32; 8] = [0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD];
+pub use create::DRIVER_VERSION;
+pub use describe::{ComputeInstance, Description, Gpu, GpuInstance, WaitingFault};
+pub use machine::Machine;
 
 /// What is true of a root's machine besides its boards.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +41,9 @@ pub struct Options {
     /// The machine is a guest that can't reset its GPUs, as an Azure VM: a new MIG mode of an Ampere board is pending
     /// until the node boots.
     pub pass_through: bool,
+    /// The device files are character devices with the numbers of `/dev/null`, so that containers can be given them. Takes
+    /// the right to make device nodes, now and for whoever creates instances later.
+    pub device_nodes: bool,
     /// The root's identity, from which every UUID follows; random when not given.
     pub root_id: Option<Uuid>,
 }
@@ -69,6 +65,26 @@ pub enum RootError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The device files can't be device nodes.
+    #[error(
+        "cannot make the device node {} in the driver root: {source}; device nodes take the capability MKNOD, and a file \
+         system that is mounted without 'nodev'. Programs outside of containers need none: leave device nodes out",
+        path.display()
+    )]
+    DeviceNode {
+        /// The device node.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder is not to be removed.
+    #[error("{} is not removed: it holds {what}", path.display())]
+    NotRemoved {
+        /// The folder.
+        path: PathBuf,
+        /// What speaks against it.
+        what: String,
     },
     /// There is a simulated driver root already.
     #[error("{} holds a simulated driver already; choose another folder or remove this one", path.display())]
@@ -106,66 +122,6 @@ pub enum RootError {
 }
 
 impl DriverRoot {
-    /// Makes a driver root with so many GPUs of each board, in MIG mode off, on bare metal. `path` may exist, but hold no
-    /// simulated driver.
-    ///
-    /// # Errors
-    /// [`RootError::GpuCount`], [`RootError::Exists`], [`RootError::Io`], [`RootError::Store`].
-    pub fn create(
-        path: impl AsRef<Path>,
-        boards: &[(&Board, u32)],
-    ) -> Result<DriverRoot, RootError> {
-        DriverRoot::create_with(path, boards, &Options::default())
-    }
-
-    /// As [`DriverRoot::create`], for a machine that is special.
-    ///
-    /// # Errors
-    /// As [`DriverRoot::create`].
-    pub fn create_with(
-        path: impl AsRef<Path>,
-        boards: &[(&Board, u32)],
-        options: &Options,
-    ) -> Result<DriverRoot, RootError> {
-        let path = path.as_ref();
-        let wanted = boards.iter().map(|(_, count)| u64::from(*count)).sum();
-        if !(1..=u64::from(MAX_GPUS)).contains(&wanted) {
-            return Err(RootError::GpuCount { wanted });
-        }
-        if path.join(STATE_FILE).symlink_metadata().is_ok() {
-            return Err(RootError::Exists {
-                path: path.to_owned(),
-            });
-        }
-        let state = first_state(boards, options);
-        make_folder(&path.join("sim"))?;
-        make_folder(&path.join("dev"))?;
-        for gpu in &state.gpus {
-            make_device(path, &format!("nvidia{}", gpu.minor))?;
-        }
-        for name in CONTROL_FILES {
-            make_device(path, name)?;
-        }
-        let gpus = u32::try_from(state.gpus.len()).unwrap_or(MAX_GPUS);
-        capability::create(path, gpus).map_err(io_error(&path.join("proc")))?;
-        let version = path.join("proc/driver/nvidia/version");
-        let text = format!(
-            "NVRM version: migpool simulated driver  {DRIVER_VERSION}\nThis machine's GPUs are simulated.\n"
-        );
-        fs::write(&version, text).map_err(io_error(&version))?;
-        write_library(path)?;
-        // The state comes last: a root without it is not one, and can be made again.
-        match Store::create(path, &state) {
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-                Err(RootError::Exists {
-                    path: path.to_owned(),
-                })
-            }
-            Err(error) => Err(error.into()),
-            Ok(_) => DriverRoot::open(path),
-        }
-    }
-
     /// Opens a driver root, and repairs its capability files where a process was killed while it made them.
     ///
     /// # Errors
@@ -187,7 +143,7 @@ impl DriverRoot {
     /// The simulated `libnvidia-ml.so.1`.
     #[must_use]
     pub fn library_path(&self) -> PathBuf {
-        self.path.join(LIBRARY_DIR).join(LIBRARY_NAME)
+        create::library_path(&self.path)
     }
 
     /// The simulated driver, without the C ABI.
@@ -208,8 +164,17 @@ impl DriverRoot {
     ///
     /// # Errors
     /// [`RootError::Store`].
-    pub fn describe(&self) -> Result<String, RootError> {
-        Ok(describe::describe(&self.path, &*self.state()?))
+    pub fn describe(&self) -> Result<Description, RootError> {
+        Description::of(&self.path, &*self.state()?)
+            .map_err(|code| self.refused("be described", code))
+    }
+
+    /// Which machine this is.
+    ///
+    /// # Errors
+    /// [`RootError::Store`].
+    pub fn machine(&self) -> Result<Machine, RootError> {
+        Ok(Machine::read(&self.path, &*self.state()?))
     }
 
     /// Boots the node: instances and processes are gone, pending modes of Ampere boards are current, MIG mode of later
@@ -363,112 +328,8 @@ impl DriverRoot {
     }
 }
 
-fn first_state(boards: &[(&Board, u32)], options: &Options) -> State {
-    let root_id = options.root_id.unwrap_or_else(Uuid::new_v4);
-    let mut state = State {
-        root_id,
-        boots: 1,
-        driver_version: DRIVER_VERSION.to_owned(),
-        nvml_version: NVML_VERSION.to_owned(),
-        cuda_version: CUDA_VERSION,
-        boards: Vec::new(),
-        gpus: Vec::new(),
-        processes: Vec::new(),
-        faults: Vec::new(),
-        next_fault: 1,
-        events: std::collections::VecDeque::new(),
-        next_event: 1,
-        record_calls: false,
-    };
-    let mut minor = 0_u32;
-    for (board, count) in boards {
-        let simulated = simulated(board);
-        let known = state.boards.iter().position(|found| *found == simulated);
-        let index = known.unwrap_or_else(|| {
-            state.boards.push(simulated);
-            state.boards.len() - 1
-        });
-        for _ in 0..*count {
-            state
-                .gpus
-                .push(first_gpu(root_id, index, minor, options.pass_through));
-            minor += 1;
-        }
-    }
-    state
-}
-
-fn first_gpu(root_id: Uuid, board: usize, minor: u32, pass_through: bool) -> SimGpu {
-    let bus = BUSES.get(minor as usize).copied();
-    let short_id = root_id
-        .simple()
-        .to_string()
-        .chars()
-        .take(8)
-        .collect::<String>();
-    SimGpu {
-        board: u32::try_from(board).unwrap_or_default(),
-        minor,
-        uuid: Uuid::new_v5(&root_id, format!("gpu{minor}").as_bytes()),
-        serial: format!("SIMULATED-{short_id}-{minor:02}"),
-        pci: PciAddress {
-            domain: u32::from(bus.is_none()),
-            bus: bus.unwrap_or(minor),
-            device: 0,
-        },
-        mig_current: false,
-        mig_pending: false,
-        pass_through,
-        lost: false,
-        ecc_volatile: crate::state::EccCounts::default(),
-        ecc_aggregate: crate::state::EccCounts::default(),
-        instances: Vec::new(),
-    }
-}
-
 fn make_folder(path: &Path) -> Result<(), RootError> {
     fs::create_dir_all(path).map_err(io_error(path))
-}
-
-fn make_device(root: &Path, name: &str) -> Result<(), RootError> {
-    let path = root.join("dev").join(name);
-    capability::write_device(&path, 0o666).map_err(io_error(&path))
-}
-
-fn link(target: &Path, path: &Path) -> Result<(), RootError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
-        _ => symlink(target, path).map_err(io_error(path)),
-    }
-}
-
-/// Each root has its own copy: the dynamic linker would take two links to one file for one library, and the library finds its
-/// root by the path that it was loaded from.
-fn write_library(root: &Path) -> Result<(), RootError> {
-    make_folder(&root.join("usr/bin"))?;
-    let folder = root.join(LIBRARY_DIR);
-    make_folder(&folder)?;
-    let file = folder.join(format!("libnvidia-ml.so.{DRIVER_VERSION}"));
-    let temporary = folder.join(format!(".new-{}", std::process::id()));
-    write_program(&temporary).map_err(io_error(&temporary))?;
-    fs::rename(&temporary, &file).map_err(io_error(&file))?;
-    link(
-        Path::new(&format!("libnvidia-ml.so.{DRIVER_VERSION}")),
-        &folder.join(LIBRARY_NAME),
-    )?;
-    link(Path::new(LIBRARY_NAME), &folder.join("libnvidia-ml.so"))
-}
-
-fn write_program(path: &Path) -> io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o755)
-        .open(path)?;
-    file.write_all(LIBRARY)
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> RootError + use<> {

@@ -1,4 +1,5 @@
-//! The file `sim/state`, through which all processes of a driver root see one [`State`].
+//! The file `sim/state`, through which all processes of a driver root see one [`State`]. It is made once and then only
+//! written in place, so that its second name, and a container's mount of it, stay the same file.
 //!
 //! The file is a header and two slots. A writer holds the file's lock, fills the slot that is not in use and then publishes
 //! it with one store of a 32-bit generation, whose lowest bit says which slot counts. So whatever is killed at whatever
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use rustix::thread::futex;
 
 use crate::code::Return;
+use crate::firmware;
 use crate::state::{STATE_VERSION, State};
 
 /// Where the state lies below a driver root.
@@ -170,19 +172,38 @@ impl Store {
         Store::open(root)
     }
 
-    /// Opens the state below `root`, with write access where the file allows it.
+    /// Opens the state below `root`: `sim/state`, with write access where the file allows it; in a container, where there
+    /// is none, what [`firmware`] has of it, for reading.
     ///
     /// # Errors
     /// Any [`StoreError`] except [`StoreError::ReadOnly`] and [`StoreError::TooLarge`].
     pub fn open(root: &Path) -> Result<Store, StoreError> {
-        let path = root.join(STATE_FILE);
-        let (file, writable) = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => (file, true),
+        let own = Store::open_file(root.join(STATE_FILE), true);
+        // An image may have a file of this name that is something else.
+        let absent = matches!(
+            &own,
+            Err(StoreError::NotAState { .. } | StoreError::Io { .. })
+        );
+        if absent {
+            let found = firmware::find(root).into_iter();
+            let mut opened = found.map(|path| Store::open_file(path, false));
+            if let Some(store) = opened.find_map(Result::ok) {
+                return Ok(store);
+            }
+        }
+        own
+    }
+
+    fn open_file(path: PathBuf, for_writing: bool) -> Result<Store, StoreError> {
+        let open = OpenOptions::new().read(true).write(for_writing).open(&path);
+        let (file, writable) = match open {
+            Ok(file) => (file, for_writing),
             Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                ) =>
+                if for_writing
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
             {
                 (File::open(&path).map_err(io_error("open", &path))?, false)
             }

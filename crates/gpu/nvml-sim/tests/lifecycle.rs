@@ -631,6 +631,7 @@ fn a_root_says_that_it_is_simulated_and_is_not_made_twice() {
             .root
             .describe()
             .unwrap()
+            .to_string()
             .starts_with("Simulated driver")
     );
     let board = mig::board("A30").unwrap();

@@ -154,7 +154,9 @@ impl Sim {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.run(),
-            Self::Show(root) => write_line(&root.open()?.describe().map_err(Failure::of)?),
+            Self::Show(root) => {
+                write_line(&root.open()?.describe().map_err(Failure::of)?.to_string())
+            }
             Self::Inject(inject) => inject.run(),
             Self::Reboot(root) => {
                 root.open()?.reboot().map_err(Failure::of)?;
@@ -196,7 +198,7 @@ impl Create {
         let library = made.library_path();
         write_line(&format!(
             "{}\nNVML programs: LD_LIBRARY_PATH={}\nmigpool: NVIDIA_DRIVER_ROOT={}",
-            made.describe().map_err(Failure::of)?.trim_end(),
+            made.describe().map_err(Failure::of)?.to_string().trim_end(),
             library.parent().unwrap_or(&library).display(),
             root.display()
         ))

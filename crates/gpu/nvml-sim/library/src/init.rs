@@ -11,13 +11,36 @@ use nvml_wrapper_sys::bindings::nvmlReturn_t;
 
 use crate::call;
 
-/// The driver root above the library's path: `usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1` lies four
-/// levels below it.
-fn root_above(library: &Path) -> Option<&Path> {
-    library
-        .ancestors()
-        .nth(4)
-        .filter(|root| !root.as_os_str().is_empty())
+/// The driver root of a library in one of the folders that loaders search: `ROOT/usr/lib/x86_64-linux-gnu`,
+/// `ROOT/usr/lib64`, `ROOT/lib` and their like. A container's loader may well take `/lib/x86_64-linux-gnu` for a file that
+/// was put into `/usr/lib/x86_64-linux-gnu`.
+fn root_of(library: &Path) -> Option<&Path> {
+    let mut folder = library.parent()?;
+    if ends_with(folder, |name| name.contains("-linux-")) {
+        folder = folder.parent()?;
+    }
+    if !ends_with(folder, |name| name.starts_with("lib")) {
+        return None;
+    }
+    folder = folder.parent()?;
+    if ends_with(folder, |name| name == "usr") {
+        folder = folder.parent()?;
+    }
+    Some(folder)
+}
+
+fn ends_with(folder: &Path, is: impl FnOnce(&str) -> bool) -> bool {
+    folder.file_name().and_then(OsStr::to_str).is_some_and(is)
+}
+
+/// Opens the driver that the library belongs to. One that was put elsewhere into a container belongs to the container.
+fn open(library: &Path) -> Result<Driver, Return> {
+    let system = Path::new("/");
+    let root = root_of(library).unwrap_or(system);
+    match Driver::open(root) {
+        Err(Return::DRIVER_NOT_LOADED) if root != system => Driver::open(system),
+        other => other,
+    }
 }
 
 /// What glibc's `dladdr` tells of an address.
@@ -61,7 +84,7 @@ fn library_path() -> Option<PathBuf> {
 fn init(name: &str) -> nvmlReturn_t {
     call::code(call::init(name, || {
         let library = library_path().ok_or(Return::LIBRARY_NOT_FOUND)?;
-        Driver::open(root_above(&library).ok_or(Return::DRIVER_NOT_LOADED)?)
+        open(&library)
     }))
 }
 
@@ -112,12 +135,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_root_is_four_levels_above_the_library() {
-        let library = Path::new("/r/pod/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1");
-        assert_eq!(root_above(library), Some(Path::new("/r/pod")));
-        let system = Path::new("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1");
-        assert_eq!(root_above(system), Some(Path::new("/")));
-        assert_eq!(root_above(Path::new("lib/libnvidia-ml.so.1")), None);
+    fn the_root_is_above_whatever_folder_loaders_search() {
+        for folder in [
+            "usr/lib/x86_64-linux-gnu",
+            "lib/aarch64-linux-gnu",
+            "usr/lib64",
+            "lib64",
+            "usr/lib",
+            "lib",
+        ] {
+            for root in ["/", "/run/nvidia/driver", "/usr"] {
+                let library = Path::new(root).join(folder).join("libnvidia-ml.so.1");
+                let usr_is_taken_off = root == "/usr" && !folder.starts_with("usr");
+                let expected = if usr_is_taken_off { "/" } else { root };
+                assert_eq!(root_of(&library), Some(Path::new(expected)), "{library:?}");
+            }
+        }
+        assert_eq!(root_of(Path::new("/opt/nvidia/libnvidia-ml.so.1")), None);
     }
 
     #[test]

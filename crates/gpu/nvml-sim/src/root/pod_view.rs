@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::{CONTROL_FILES, DriverRoot, RootError, io_error, link, make_folder, write_library};
-use crate::capability;
+use super::create::{CONTROL_FILES, link, write_library};
+use super::{DriverRoot, RootError, io_error, make_folder};
+use crate::device_file::{self, DeviceFiles};
 use crate::store::STATE_FILE;
 
 impl DriverRoot {
@@ -28,7 +29,7 @@ impl DriverRoot {
         for file in device_files.iter().cloned().chain(control) {
             let relative = below_root(&file)
                 .filter(|relative| {
-                    relative.starts_with("dev") && self.path.join(relative).is_file()
+                    relative.starts_with("dev") && device_file::exists(&self.path.join(relative))
                 })
                 .ok_or_else(|| RootError::NoDeviceFile {
                     root: self.path.clone(),
@@ -49,7 +50,10 @@ impl DriverRoot {
             if let Some(folder) = file.parent() {
                 make_folder(folder)?;
             }
-            capability::write_device(&file, 0o666).map_err(io_error(&file))?;
+            // Of either root's kind: who looks for it here is no container, and regular files take no privilege.
+            DeviceFiles::Regular
+                .make(&file, 0o666)
+                .map_err(io_error(&file))?;
         }
         make_folder(&destination.join("sim"))?;
         link(&node.join(STATE_FILE), &destination.join(STATE_FILE))?;
