@@ -1,27 +1,17 @@
 //! What a container needs in order to see the devices that it was given.
 
-use std::path::{Path, PathBuf};
-
 use kubelet_api::device_plugin::v1beta1::{
     CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount,
 };
 use uuid::Uuid;
 
-use crate::{AdvertisedDevice, Config, DeviceListStrategy, NodeFolder, Resource, cdi};
+use crate::{AdvertisedDevice, Config, ControlNodes, DeviceListStrategy, Resource, cdi};
 
 /// The variable by which NVIDIA's container runtime is told of devices.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 
 /// The folder below which NVIDIA's container runtime looks for mounts that name devices.
 const VOLUME_MOUNTS: &str = "/var/run/nvidia-container-devices";
-
-/// Device nodes that every container with a GPU needs, where the node has them.
-const CONTROL_NODES: [&str; 4] = [
-    "/dev/nvidiactl",
-    "/dev/nvidia-uvm",
-    "/dev/nvidia-uvm-tools",
-    "/dev/nvidia-modeset",
-];
 
 /// Why devices cannot be given to a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,41 +34,6 @@ pub enum AllocateError {
         /// What is wrong with it.
         reason: String,
     },
-}
-
-/// Where the node has its device nodes, and which of those are there that belong to the driver rather than to one GPU.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ControlNodes {
-    dev_root: NodeFolder,
-    present: Vec<&'static str>,
-}
-
-impl ControlNodes {
-    /// Looks which of them are there. Some appear only when CUDA is first used, so it is worth looking again.
-    #[must_use]
-    pub fn present(dev_root: NodeFolder) -> Self {
-        let is_there = |node: &&str| below(&dev_root.here, node).exists();
-        Self {
-            present: CONTROL_NODES.into_iter().filter(is_there).collect(),
-            dev_root,
-        }
-    }
-
-    /// Their paths in a container.
-    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
-        self.present.iter().copied()
-    }
-
-    /// The path on the node of what a container sees as `path`.
-    #[must_use]
-    pub fn on_node(&self, path: &str) -> PathBuf {
-        below(&self.dev_root.on_node, path)
-    }
-}
-
-/// What is `path` in a container, below a folder.
-fn below(folder: &Path, path: &str) -> PathBuf {
-    folder.join(path.trim_start_matches('/'))
 }
 
 /// What a container needs that was given these devices, by every configured way.
@@ -159,7 +114,7 @@ fn device_specs(devices: &[&AdvertisedDevice], control: &ControlNodes) -> Vec<De
 mod tests {
     use super::*;
     use crate::test_support::{a100, fleet};
-    use crate::{DeviceIdStrategy, Health, Table, resources};
+    use crate::{DeviceIdStrategy, Health, NodeFolder, Table, resources};
     use mig::MigStrategy;
 
     fn table(slices: u32) -> Table {

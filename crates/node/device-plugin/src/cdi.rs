@@ -1,36 +1,32 @@
-//! The CDI specification: which device nodes belong to which CDI name.
+//! The CDI specification: what a container needs for the devices that it is given, in the container runtimes' own terms.
 //!
-//! It names device nodes and nothing else. The driver's libraries and programs are not part of it yet, so a container
-//! that gets its devices by CDI alone has to have them already, by its image or by a mount of its own.
+//! [`Found`] is what a look at the node found, [`Specification::new`] makes the specification of it, and `file` keeps that
+//! in its folder. What is in it, and why, is told in `docs/cdi.md`.
 
-use std::collections::BTreeSet;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod edits;
+mod file;
+#[cfg(test)]
+mod tests;
 
-use atomic_write_file::AtomicWriteFile;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use crate::allocate::ControlNodes;
-use crate::{AdvertisedDevice, Config};
+use crate::cdi::edits::{Edits, Node};
+use crate::device_nodes::NodeFiles;
+use crate::driver_files::{self, DriverFile, DriverFiles, Fingerprint};
+use crate::{AdvertisedDevice, Config, ControlNodes, NodeFolder};
+
+pub use file::CdiError;
+pub(crate) use file::remove;
 
 /// The vendor and class that the names of this plugin have, NVIDIA's own for its device plugin.
 const KIND: &str = "k8s.device-plugin.nvidia.com/gpu";
 
-/// The specification's file in the folder of specifications.
-const FILE: &str = "k8s.device-plugin.nvidia.com-gpu.json";
-
 /// The oldest version that knows `hostPath`.
 const VERSION: &str = "0.5.0";
-
-/// Why the CDI specification could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write the CDI specification {}: {source}", path.display())]
-pub struct CdiError {
-    /// The file.
-    pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
-}
 
 /// The CDI name of a device that a container knows as `id`.
 pub(crate) fn qualified_name(id: &str) -> String {
@@ -54,203 +50,104 @@ struct Device {
     container_edits: Edits,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Edits {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    env: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    device_nodes: Vec<Node>,
+/// What a look at the node found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    pub(crate) driver_root: NodeFolder,
+    pub(crate) control: ControlNodes,
+    pub(crate) nodes: NodeFiles,
+    pub(crate) files: Arc<DriverFiles>,
+    pub(crate) sockets: Vec<DriverFile>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Node {
-    path: String,
-    host_path: PathBuf,
-    permissions: &'static str,
+/// The last scan of a driver's root, and what it depended on.
+pub(crate) type Scan = Option<(Fingerprint, Arc<DriverFiles>)>;
+
+impl Found {
+    /// Looks for what these devices need. The driver's root is looked through only where something in it may have changed
+    /// since the last `scan`. Blocks.
+    pub(crate) fn look(
+        devices: &[AdvertisedDevice],
+        driver_root: NodeFolder,
+        version: &str,
+        control: ControlNodes,
+        scan: &mut Scan,
+    ) -> Self {
+        let fingerprint = Fingerprint::of(&driver_root.here, version);
+        let files = match scan {
+            Some((last, files)) if *last == fingerprint => Arc::clone(files),
+            _ => {
+                let files = Arc::new(DriverFiles::scan(&driver_root.here, version));
+                *scan = Some((fingerprint, Arc::clone(&files)));
+                files
+            }
+        };
+        let own = devices.iter().filter_map(AdvertisedDevice::device_nodes);
+        Self {
+            nodes: control.look(own.flatten()),
+            sockets: driver_files::sockets(&driver_root.here),
+            control,
+            files,
+            driver_root,
+        }
+    }
 }
 
 impl Specification {
-    /// The specification of these devices; those whose nodes are not known are left out.
+    /// The specification of these devices, and of those that it leaves out, by name, the reason.
     pub(crate) fn new<'a>(
         devices: impl IntoIterator<Item = &'a AdvertisedDevice>,
         config: &Config,
-        control: &ControlNodes,
-    ) -> Self {
-        let node = |path: String| Node {
-            host_path: control.on_node(&path),
-            path,
-            permissions: "rw",
-        };
-        let devices = devices
-            .into_iter()
-            .filter_map(|device| {
-                let device_nodes = device.device_nodes()?.into_iter().map(node).collect();
-                Some(Device {
-                    name: device.visible_id(config.device_id_strategy).to_owned(),
+        found: &Found,
+    ) -> (Self, BTreeMap<String, String>) {
+        let mut described = Vec::new();
+        let mut left_out = BTreeMap::new();
+        for device in devices {
+            let name = device.visible_id(config.device_id_strategy).to_owned();
+            match own_nodes(device, &found.nodes) {
+                Ok(device_nodes) => described.push(Device {
+                    name,
                     container_edits: Edits {
-                        env: Vec::new(),
                         device_nodes,
+                        ..Edits::default()
                     },
-                })
-            })
-            .collect();
-        let container_edits = Edits {
-            // NVIDIA's runtime, if it is in use as well, has nothing to add.
-            env: vec!["NVIDIA_VISIBLE_DEVICES=void"],
-            device_nodes: control.paths().map(|path| node(path.to_owned())).collect(),
-        };
-        Self {
+                }),
+                Err(reason) => {
+                    left_out.insert(name, reason);
+                }
+            }
+        }
+        let specification = Self {
             cdi_version: VERSION,
             kind: KIND,
-            devices,
-            container_edits,
-        }
-    }
-
-    /// Sees to it that the folder has this specification, whole or not at all, and writes nothing if it has. One
-    /// without devices is not valid CDI: its file is removed. Blocks.
-    pub(crate) fn ensure(&self, folder: &Path) -> Result<(), CdiError> {
-        let path = folder.join(FILE);
-        let ensured = if self.devices.is_empty() {
-            remove(&path)
-        } else {
-            self.replace(&path)
+            devices: described,
+            container_edits: Edits::of_driver(found, config.cdi_hook.as_deref()),
         };
-        ensured.map_err(|source| CdiError { path, source })
+        (specification, left_out)
     }
 
-    fn replace(&self, path: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        if std::fs::read(path).is_ok_and(|there| there == text) {
-            return Ok(());
-        }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut file = AtomicWriteFile::open(path)?;
-        file.write_all(&text)?;
-        file.commit()
-    }
-
-    /// The names of the devices that the folder's file does not describe as this specification does, after it could
-    /// not be written. Blocks.
-    pub(crate) fn missing(&self, folder: &Path) -> BTreeSet<String> {
-        let there: serde_json::Value = std::fs::read(folder.join(FILE))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
-        let described = there.get("devices").and_then(serde_json::Value::as_array);
-        let is_described = |device: &Device| {
-            let wanted = serde_json::to_value(device).ok();
-            described.is_some_and(|all| all.iter().any(|one| Some(one) == wanted.as_ref()))
-        };
-        self.devices
-            .iter()
-            .filter(|device| !is_described(device))
-            .map(|device| device.name.clone())
-            .collect()
+    /// Whether it describes no device: then it isn't valid CDI.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.devices.is_empty()
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// The nodes that are a device's own, or why it can't have them.
+fn own_nodes(device: &AdvertisedDevice, nodes: &NodeFiles) -> Result<Vec<Node>, String> {
+    let paths = device.device_nodes().ok_or_else(|| {
+        "the driver does not list its capability device nodes in mig-minors".to_owned()
+    })?;
+    let node = |path: String| {
+        let file = nodes.get(&path).ok_or_else(|| missing_node(&nodes.looked_at(&path)))?;
+        Ok(Node::new(path, file))
+    };
+    paths.into_iter().map(node).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_support::{a100, fleet};
-    use crate::{Health, resources};
-    use mig::MigStrategy;
-    use serde_json::json;
-
-    fn specification(slices: u32) -> Specification {
-        let config = Config {
-            mig_strategy: MigStrategy::Single,
-            ..Config::default()
-        };
-        let fleet = fleet(vec![a100(0, slices)]);
-        let advertised = resources(&fleet, &Health::default(), &config).unwrap();
-        let devices = advertised.resources.values().flatten();
-        let control = ControlNodes::present(crate::NodeFolder {
-            here: "/nowhere".into(),
-            on_node: "/".into(),
-        });
-        Specification::new(devices, &config, &control)
-    }
-
-    #[test]
-    fn each_slice_is_a_device_with_its_nodes() {
-        let written = serde_json::to_value(specification(2)).unwrap();
-        assert_eq!(written["cdiVersion"], "0.5.0");
-        assert_eq!(written["kind"], "k8s.device-plugin.nvidia.com/gpu");
-        assert_eq!(
-            written["containerEdits"],
-            json!({"env": ["NVIDIA_VISIBLE_DEVICES=void"]})
-        );
-        assert_eq!(
-            written["devices"][1],
-            json!({"name": "MIG-0-1", "containerEdits": {"deviceNodes": [
-                {"path": "/dev/nvidia0", "hostPath": "/dev/nvidia0", "permissions": "rw"},
-                {"path": "/dev/nvidia-caps/nvidia-cap75", "hostPath": "/dev/nvidia-caps/nvidia-cap75",
-                 "permissions": "rw"},
-                {"path": "/dev/nvidia-caps/nvidia-cap76", "hostPath": "/dev/nvidia-caps/nvidia-cap76",
-                 "permissions": "rw"},
-            ]}})
-        );
-    }
-
-    #[test]
-    fn a_specification_without_devices_leaves_no_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let none = Specification {
-            devices: Vec::new(),
-            ..specification(1)
-        };
-        none.ensure(folder.path()).unwrap();
-        specification(1).ensure(folder.path()).unwrap();
-        assert!(folder.path().join(FILE).exists());
-        none.ensure(folder.path()).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let error = specification(1).ensure(&file).unwrap_err();
-        assert!(error.to_string().contains(FILE), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_is_right_is_left_alone_and_one_that_is_not_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(FILE);
-        let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&file).unwrap());
-        specification(1).ensure(folder.path()).unwrap();
-        let first = inode();
-        specification(1).ensure(folder.path()).unwrap();
-        assert_eq!(inode(), first);
-        let right = std::fs::read(&file).unwrap();
-        std::fs::write(&file, "{").unwrap();
-        specification(1).ensure(folder.path()).unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), right);
-    }
-
-    #[test]
-    fn what_an_old_file_describes_is_told_from_what_it_does_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let names = |missing: BTreeSet<String>| missing.into_iter().collect::<Vec<_>>();
-        assert_eq!(names(specification(1).missing(folder.path())), ["MIG-0-0"]);
-        specification(1).ensure(folder.path()).unwrap();
-        assert_eq!(names(specification(2).missing(folder.path())), ["MIG-0-1"]);
-        assert!(specification(1).missing(folder.path()).is_empty());
-    }
+fn missing_node(path: &Path) -> String {
+    format!(
+        "its device node {} is not there: nvidia-smi or nvidia-modprobe makes it on the node, and NVIDIA_DEV_ROOT says where \
+         the nodes are; it is looked for again every few seconds",
+        path.display()
+    )
 }

@@ -87,7 +87,8 @@ pub(crate) fn watch_socket(
         path: folder,
         watched: None,
     };
-    let (socket, sockets) = watch::channel(folder.socket()?);
+    // A refusal is told, and got along with, where the watch is followed.
+    let (socket, sockets) = watch::channel(folder.socket().unwrap_or_else(|_| folder.look()));
     tokio::spawn(follow(folder, socket, notices, stop));
     Ok(sockets)
 }

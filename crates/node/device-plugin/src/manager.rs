@@ -13,11 +13,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::advertise::unchecked;
-use crate::allocate::ControlNodes;
 use crate::kubelet::{SocketId, watch_socket};
 use crate::registration::{Registrar, remove_abandoned_sockets};
 use crate::{
-    Advertisement, Config, DeviceHealth, Fleet, Health, NodeFolder, PluginStatus, Registration,
+    Advertisement, Config, ControlNodes, DeviceHealth, Fleet, Health, NodeFolder, PluginStatus, Registration,
     Resource, StrategyError, Table, cdi, fleet, resources,
 };
 
@@ -56,7 +55,10 @@ pub enum Error {
 /// until the rules are kept again, and the status says why.
 ///
 /// Where containers get CDI names, the specification is kept as it has to be; a device that it does not describe,
-/// because it cannot be written, is unhealthy meanwhile.
+/// because it cannot be written or a device node is missing, is unhealthy meanwhile. The specification goes with the
+/// plugin when that ends.
+///
+/// A kubelet that is not there, nor even its folder, is waited for.
 ///
 /// # Errors
 /// When the kubelet's folder cannot be watched, or the watch ends, or at the start when the node breaks the strategy's rules and
@@ -93,8 +95,10 @@ async fn serve(
     let mut manager = Manager {
         config: Arc::new(config),
         fleet: Fleet::default(),
-        driver_root: None,
+        driver: None,
         control: ControlNodes::default(),
+        scan: None,
+        folder_missing: false,
         tables: BTreeMap::new(),
         registrars: JoinSet::new(),
         kubelet: kubelet.clone(),
@@ -122,19 +126,19 @@ async fn serve(
             () = stop.cancelled() => break,
             changed = inventory.changed() => if changed.is_err() { break },
             changed = health.changed() => if changed.is_err() { break },
-            _ = node_check.tick(), if manager.config.needs_device_nodes() => {}
+            _ = node_check.tick(), if manager.config.needs_device_nodes() || manager.folder_missing => {}
             Some((resource, registration)) = reports.recv() => {
                 manager.registered(&resource, registration);
                 continue;
             }
             watched = kubelet.changed() => {
-                // The registrars follow the changes themselves.
-                if watched.is_ok() { continue }
-                // The watch ends with `stop`, too.
-                if !stop.is_cancelled() {
-                    end = Err(Error::WatchEnded { folder: manager.config.kubelet_dir.clone() });
+                if watched.is_err() {
+                    // The watch ends with `stop`, too.
+                    if !stop.is_cancelled() {
+                        end = Err(Error::WatchEnded { folder: manager.config.kubelet_dir.clone() });
+                    }
+                    break;
                 }
-                break;
             }
         }
         let now = (
@@ -146,15 +150,26 @@ async fn serve(
     }
     stop.cancel();
     while manager.registrars.join_next().await.is_some() {}
+    manager.remove_specification().await;
     end
+}
+
+/// The driver of the node.
+#[derive(Debug, Clone)]
+struct Driver {
+    root: NodeFolder,
+    version: String,
 }
 
 struct Manager {
     config: Arc<Config>,
     fleet: Fleet,
-    /// The last driver root that there was: the nodes of a driver that is away for a moment are where they were.
-    driver_root: Option<NodeFolder>,
+    /// The last driver that there was: the files of one that is away for a moment are where they were.
+    driver: Option<Driver>,
     control: ControlNodes,
+    scan: cdi::Scan,
+    /// Whether the kubelet's folder was missing at the last look.
+    folder_missing: bool,
     tables: BTreeMap<Resource, watch::Sender<Arc<Table>>>,
     registrars: JoinSet<()>,
     kubelet: watch::Receiver<Option<SocketId>>,
@@ -174,7 +189,10 @@ impl Manager {
         self.fleet
             .update(inventory, |pci_bus_id| fleet::numa_node(&sysfs, pci_bus_id));
         if !inventory.driver_root.as_os_str().is_empty() {
-            self.driver_root = Some(self.config.driver_root(inventory));
+            self.driver = Some(Driver {
+                root: self.config.driver_root(inventory),
+                version: inventory.driver_version.clone(),
+            });
         }
         let result = resources(&self.fleet, health, &self.config);
         let (mut advertisement, mut error) = match &result {
@@ -184,10 +202,10 @@ impl Manager {
                 Some(error.to_string()),
             ),
         };
-        if let Some(driver_root) = &self.driver_root
+        if let Some(driver) = &self.driver
             && self.config.needs_device_nodes()
         {
-            self.control = ControlNodes::present(self.config.dev_root(driver_root));
+            self.control = ControlNodes::present(self.config.dev_root(&driver.root));
         }
         // The specification first: a container may be given a device as soon as it is advertised.
         if let Some(reason) = self.specify(&mut advertisement).await {
@@ -202,6 +220,16 @@ impl Manager {
         }
         for (resource, devices) in resources {
             self.advertise(Table::new(resource, devices).with_control_nodes(self.control.clone()));
+        }
+        // Only what has something to advertise misses the kubelet.
+        let anything = self.tables.values().any(|table| !table.borrow().devices().is_empty());
+        self.folder_missing = anything && !self.config.kubelet_dir.is_dir();
+        if self.folder_missing {
+            error.get_or_insert(format!(
+                "the kubelet's folder {} is not there: nothing can be advertised until it is; kubelet-socket says where it is \
+                 when the kubelet has another root",
+                self.config.kubelet_dir.display()
+            ));
         }
         self.publish(error, warnings);
         result.map(|_| ())
@@ -221,7 +249,7 @@ impl Manager {
 
     /// Sees to the CDI specification of what is advertised. Where that fails the answer is why, and the devices that
     /// no specification describes become unhealthy: no container could be started with them.
-    async fn specify(&self, advertisement: &mut Advertisement) -> Option<String> {
+    async fn specify(&mut self, advertisement: &mut Advertisement) -> Option<String> {
         if !self.config.uses_cdi() {
             return None;
         }
@@ -232,25 +260,50 @@ impl Manager {
             .cloned()
             .collect();
         let config = Arc::clone(&self.config);
+        let driver = self.driver.clone().filter(|_| !devices.is_empty());
         let control = self.control.clone();
+        let mut scan = self.scan.take();
         // It waits for the disk, and this thread answers the kubelet.
-        let ensured = tokio::task::spawn_blocking(move || {
-            let specification = cdi::Specification::new(&devices, &config, &control);
+        let specified = tokio::task::spawn_blocking(move || {
+            let found = driver.map_or_else(cdi::Found::default, |driver| {
+                cdi::Found::look(&devices, driver.root, &driver.version, control, &mut scan)
+            });
+            let (specification, mut unusable) =
+                cdi::Specification::new(&devices, &config, &found);
             let folder = &config.cdi_spec_dir;
-            specification
-                .ensure(folder)
-                .map_err(|error| (error.to_string(), specification.missing(folder)))
+            let ensured = specification.ensure(folder);
+            let reason = ensured.err().map(|error| error.to_string());
+            if let Some(reason) = &reason {
+                let missing = specification.missing(folder).into_iter();
+                unusable.extend(missing.map(|name| (name, reason.clone())));
+            }
+            (scan, reason, unusable, found.files.warnings.clone())
         });
         // It can only be cancelled together with the runtime.
-        let (reason, missing) = ensured.await.ok()?.err()?;
+        let (scan, reason, unusable, warnings) = specified.await.ok()?;
+        self.scan = scan;
+        advertisement.warnings.extend(warnings);
         for device in advertisement.resources.values_mut().flatten() {
+            let name = device.visible_id(self.config.device_id_strategy);
             if device.is_healthy()
-                && missing.contains(device.visible_id(self.config.device_id_strategy))
+                && let Some(reason) = unusable.get(name)
             {
                 device.health = DeviceHealth::Unhealthy(reason.clone());
             }
         }
-        Some(reason)
+        reason
+    }
+
+    /// Nobody keeps the specification any more, so nobody shall go by it.
+    async fn remove_specification(&self) {
+        if !self.config.uses_cdi() {
+            return;
+        }
+        let folder = self.config.cdi_spec_dir.clone();
+        let removed = tokio::task::spawn_blocking(move || cdi::remove(&folder)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "the CDI specification stays behind");
+        }
     }
 
     fn advertise(&mut self, table: Table) {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use kubelet_api::device_plugin::v1beta1 as api;
 
-use crate::allocate::{AllocateError, ControlNodes};
-use crate::{AdvertisedDevice, Resource};
+use crate::allocate::AllocateError;
+use crate::{AdvertisedDevice, ControlNodes, Resource};
 
 /// The devices of one resource. Everything that an Allocate needs is in here.
 #[derive(Debug, Clone)]
