@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod images;
 #[cfg(test)]
 mod specification;
 mod step;
@@ -32,6 +33,8 @@ enum Chore {
     Demo,
     /// Speed and size against the goals of SPECIFICATION.md
     Bench(bench::Bench),
+    /// The container images as files in target/images, made without a Docker daemon and without a registry
+    Images(images::Images),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Test(test) => test.run(),
         Chore::Demo => demo::run(),
         Chore::Bench(bench) => bench.run(),
+        Chore::Images(images) => images.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
