@@ -72,11 +72,16 @@ labels:
 {{- end -}}
 {{- end -}}
 
-{{/* metadata of the pods that run a node's part. Arguments: root, component. */}}
+{{/* metadata of the pods that run a node's part. Arguments: root, component, and checksum: a text that starts
+     them anew when it changes. */}}
 {{- define "migpool.podMetadata" -}}
 labels:
   {{- include "migpool.selectorLabels" . | nindent 2 }}
-{{- with .root.Values.podAnnotations }}
+{{- $annotations := deepCopy (.root.Values.podAnnotations | default dict) -}}
+{{- if .checksum -}}
+{{- $_ := set $annotations "checksum/config" (sha256sum .checksum) -}}
+{{- end -}}
+{{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -136,7 +141,7 @@ seccompProfile:
     fieldRef:
       fieldPath: metadata.namespace
 - name: RUST_LOG
-  value: {{ .Values.logLevel | quote }}
+  value: {{ include "migpool.logLevel" . }}
 - name: MIGPOOL_HOST_ROOT
   value: /host
 - name: MIGPOOL_LISTEN
@@ -149,6 +154,11 @@ seccompProfile:
 - name: NVIDIA_MIG_MONITOR_DEVICES
   value: all
 {{- end }}
+{{- end -}}
+
+{{- define "migpool.logLevel" -}}
+{{- $verbosity := int (.Values.logVerbosity | default 0) -}}
+{{- if ge $verbosity 6 -}}trace{{- else if ge $verbosity 1 -}}debug{{- else -}}{{ .Values.logLevel }}{{- end -}}
 {{- end -}}
 
 {{/* Environment variables for the values that are set; none for null and "". Argument: a list of (name value). */}}
@@ -615,7 +625,7 @@ securityContext:
 {{- $own := and (eq (get $annotations "meta.helm.sh/release-name") $root.Release.Name) (eq (get $annotations "meta.helm.sh/release-namespace") $root.Release.Namespace) -}}
 {{- $ours := and (eq (get $labels "app.kubernetes.io/part-of") "migpool") (has (get $labels "app.kubernetes.io/component") (list "agent" "device-plugin")) -}}
 {{- $theirs := and (ne (get $labels "app.kubernetes.io/part-of") "migpool") (contains "nvidia-device-plugin" .metadata.name) (not (contains "mps-control" .metadata.name)) (not (contains "gpu-feature-discovery" .metadata.name)) -}}
-{{- if and (not $own) (or $ours $theirs) -}}
+{{- if and (not $own) (not .metadata.deletionTimestamp) (or $ours $theirs) -}}
 {{- $theirSelector := .spec.template.spec.nodeSelector | default dict -}}
 {{- $apart := false -}}
 {{- range $key, $value := $root.Values.nodeSelector | default dict -}}

@@ -1,0 +1,54 @@
+{{- define "plugin.refusals" -}}
+{{- include "migpool.refuse" . -}}
+{{- include "migpool.refuseNfd" . -}}
+{{- range $flag := list "gdrcopyEnabled" "gdsEnabled" "mofedEnabled" -}}
+{{- if get $.Values $flag -}}
+{{- fail (printf "%s is true: handing out the devices of GPUDirect and MOFED is not supported; set %s=false." $flag $flag) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.legacyDaemonsetAPI -}}
+{{- fail "legacyDaemonsetAPI is true: Kubernetes has had no DaemonSet outside apps/v1 since 1.16; remove it." -}}
+{{- end -}}
+{{- $mps := .Values.mps | default dict -}}
+{{- if or (and $mps.root (ne $mps.root "/run/nvidia/mps")) $mps.enableHostPID $mps.enableHostNetwork $mps.resources -}}
+{{- fail "mps is set: sharing a GPU by MPS is not supported; remove mps.*, and use MIG for parts of a GPU." -}}
+{{- end -}}
+{{- if .Values.cdi.featureFlags -}}
+{{- fail "cdi.featureFlags is set, and migpool's CDI specifications have no such flags; remove it." -}}
+{{- end -}}
+{{- if (.Values.configManager | default dict).resources -}}
+{{- fail "configManager.resources is set, and there is no such container: the scheduler chooses a node's configuration by its label; remove it." -}}
+{{- end -}}
+{{- if and .Values.gfd.namespaceOverride (ne .Values.gfd.namespaceOverride (include "migpool.namespace" .)) -}}
+{{- fail "gfd.namespaceOverride is set: discovery goes to the plugin's namespace; install the chart gpu-feature-discovery for another." -}}
+{{- end -}}
+{{- if and (not .Values.devicePlugin.enabled) (not .Values.gfd.enabled) -}}
+{{- fail "devicePlugin.enabled and gfd.enabled are both false: there is nothing to install." -}}
+{{- end -}}
+{{- $strategies := include "plugin.deviceListStrategy" . -}}
+{{- if and (contains "cdi-cri" $strategies) (semverCompare "<1.28.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "deviceListStrategy is %s, and the kubelet understands cdi-cri from Kubernetes 1.28 on; this cluster is %s: set deviceListStrategy=cdi-annotations or envvar." $strategies .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- if .Values.devicePlugin.enabled -}}
+{{- include "migpool.conflicts" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where there is a configuration file, its default is in the file. */}}
+{{- define "plugin.deviceListStrategy" -}}
+{{- if kindIs "slice" .Values.deviceListStrategy -}}
+{{- join "," .Values.deviceListStrategy -}}
+{{- else if .Values.deviceListStrategy -}}
+{{- .Values.deviceListStrategy -}}
+{{- else if not (or .Values.config.name .Values.config.map) -}}
+cdi-cri
+{{- end -}}
+{{- end -}}
+
+{{- define "plugin.nvidiaDriverRoot" -}}
+{{- if .Values.nvidiaDriverRoot -}}
+{{- .Values.nvidiaDriverRoot -}}
+{{- else if not (or .Values.config.name .Values.config.map) -}}
+auto
+{{- end -}}
+{{- end -}}
