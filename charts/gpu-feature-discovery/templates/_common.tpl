@@ -665,3 +665,20 @@ tolerations:
     operator: Exists
     effect: NoSchedule
 {{- end -}}
+
+{{/* The value deviceListStrategy as one text, checked. */}}
+{{- define "migpool.deviceListStrategy" -}}
+{{- $text := .Values.deviceListStrategy | default "" -}}
+{{- if kindIs "slice" $text -}}
+{{- $text = join "," $text -}}
+{{- end -}}
+{{- range ternary (list) (splitList "," $text) (empty $text) -}}
+{{- if not (has . (list "envvar" "volume-mounts" "cdi-annotations" "cdi-cri")) -}}
+{{- fail (printf "deviceListStrategy: `%s` is none of cdi-cri, cdi-annotations, envvar and volume-mounts." .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (contains "cdi-cri" $text) (semverCompare "<1.28.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "deviceListStrategy is %s, and the kubelet understands cdi-cri from Kubernetes 1.28 on; this cluster is %s: set deviceListStrategy=cdi-annotations or envvar." $text .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}

@@ -25,10 +25,6 @@
 {{- if and (not .Values.devicePlugin.enabled) (not .Values.gfd.enabled) -}}
 {{- fail "devicePlugin.enabled and gfd.enabled are both false: there is nothing to install." -}}
 {{- end -}}
-{{- $strategies := include "plugin.deviceListStrategy" . -}}
-{{- if and (contains "cdi-cri" $strategies) (semverCompare "<1.28.0-0" .Capabilities.KubeVersion.Version) -}}
-{{- fail (printf "deviceListStrategy is %s, and the kubelet understands cdi-cri from Kubernetes 1.28 on; this cluster is %s: set deviceListStrategy=cdi-annotations or envvar." $strategies .Capabilities.KubeVersion.Version) -}}
-{{- end -}}
 {{- if .Values.devicePlugin.enabled -}}
 {{- include "migpool.conflicts" . -}}
 {{- end -}}
@@ -36,12 +32,10 @@
 
 {{/* Where there is a configuration file, its default is in the file. */}}
 {{- define "plugin.deviceListStrategy" -}}
-{{- if kindIs "slice" .Values.deviceListStrategy -}}
-{{- join "," .Values.deviceListStrategy -}}
-{{- else if .Values.deviceListStrategy -}}
-{{- .Values.deviceListStrategy -}}
-{{- else if not (or .Values.config.name .Values.config.map) -}}
-cdi-cri
+{{- if or .Values.deviceListStrategy .Values.config.name .Values.config.map -}}
+{{- include "migpool.deviceListStrategy" . -}}
+{{- else -}}
+{{- include "migpool.deviceListStrategy" (dict "Values" (dict "deviceListStrategy" "cdi-cri") "Capabilities" .Capabilities) -}}
 {{- end -}}
 {{- end -}}
 
