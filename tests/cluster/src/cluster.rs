@@ -1,0 +1,578 @@
+//! A cluster: starting, using and stopping it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::certificates::{self, Authority};
+use crate::config::{API_SERVICE, CONTROL_PLANE, Config, Lifetime, Place};
+use crate::namespace::{self, Namespace, Setup};
+use crate::node::{self, Node, Surroundings};
+use crate::parts::{self, Parts};
+use crate::service::{self, Service};
+use crate::state::{self, State};
+use crate::{cgroups, control_plane, packages, process, run, wait};
+
+/// Why a cluster did not start, stop, or do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine or the user cannot have one.
+    #[error(transparent)]
+    Packages(#[from] packages::Error),
+    /// Its programs.
+    #[error(transparent)]
+    Parts(#[from] parts::Error),
+    /// Nothing runs in this state folder.
+    #[error("no cluster runs with the state folder {0}")]
+    NotRunning(PathBuf),
+    /// Something runs in this state folder.
+    #[error("a cluster runs already with the state folder {0}; stop it first")]
+    Running(PathBuf),
+    /// A node's name is not one.
+    #[error(
+        "`{0}` is no name for a node: lower-case letters, digits and dashes, not twice, and not `control-plane`"
+    )]
+    NodeName(String),
+    /// There is no such node.
+    #[error("the cluster has no node {name}; it has {}", nodes.join(", "))]
+    NoSuchNode {
+        /// The name that was asked for.
+        name: String,
+        /// The nodes that it has.
+        nodes: Vec<String>,
+    },
+    /// More nodes than there are addresses for.
+    #[error("{0} nodes are too many: there are addresses for 200")]
+    TooManyNodes(usize),
+    /// A file of the state folder.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The control plane's namespaces.
+    #[error(transparent)]
+    Namespace(#[from] namespace::Error),
+    /// The cluster's certificates.
+    #[error(transparent)]
+    Certificates(#[from] certificates::Error),
+    /// The cluster's cgroups.
+    #[error(transparent)]
+    Cgroups(#[from] cgroups::Error),
+    /// One of its services.
+    #[error(transparent)]
+    Service(#[from] service::Error),
+    /// One of its nodes.
+    #[error(transparent)]
+    Node(#[from] node::Error),
+    /// A program that was run in it.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// kubectl answered something that is no JSON.
+    #[error("kubectl {arguments} does not answer in JSON: {source}")]
+    Json {
+        /// What it was asked.
+        arguments: String,
+        /// What is wrong with the answer.
+        source: serde_json::Error,
+    },
+    /// Something did not come in time.
+    #[error("{source}\n{log}")]
+    TimedOut {
+        /// What was waited for.
+        source: wait::TimedOut,
+        /// What the service that it was waited for said last.
+        log: String,
+    },
+    /// A process of the cluster does not end.
+    #[error(transparent)]
+    Stuck(wait::TimedOut),
+}
+
+/// A running cluster.
+///
+/// Dropping it stops it when its [`Lifetime`] is that of its owner; the owner's death ends its processes all the same.
+#[derive(Debug)]
+pub struct Cluster {
+    state: State,
+    namespace: Namespace,
+    nodes: Vec<Node>,
+    path: String,
+    /// Held open: its closing is what ends the cluster with its owner.
+    owner: Option<ChildStdin>,
+}
+
+const CONTROL_NAMESPACE: &str = "control-plane";
+
+impl Cluster {
+    /// Starts a cluster, and gives it back with every node Ready and pods allowed to be made. What an earlier one left
+    /// in this state folder after being killed is swept up first.
+    ///
+    /// # Errors
+    /// When the machine cannot carry it, or one of its parts does not come up: then with the end of that one's log, and
+    /// the state folder stays for a look at the other logs.
+    pub fn start(parts: &Parts, config: &Config) -> Result<Self, Error> {
+        packages::ensure()?;
+        check(config)?;
+        if let Ok(state) = State::open(&config.state_dir) {
+            let _lock = state.lock()?;
+            if Namespace::find(&state, CONTROL_NAMESPACE).is_some() && state.path("up").exists() {
+                return Err(Error::Running(config.state_dir.clone()));
+            }
+            sweep(&state)?;
+        }
+        let start = Instant::now();
+        let state = State::create(&config.state_dir)?;
+        let lock = state.lock()?;
+        state.write_json(&state.path("cluster.json"), config)?;
+        let path = parts.search_path().to_string_lossy().into_owned();
+        state.write(&state.path("path"), &path)?;
+        let (namespace, owner) =
+            Namespace::create(&state, None, control_namespace(config.lifetime))?;
+        let mut cluster = Self {
+            state,
+            namespace,
+            nodes: Vec::new(),
+            path,
+            owner,
+        };
+        cluster.certify(config)?;
+        cluster.start_all(parts, config)?;
+        cluster.wait_until_ready()?;
+        cluster.state.write(&cluster.state.path("up"), "")?;
+        drop(lock);
+        eprintln!(
+            "{} nodes Ready after {:.1?}; logs in {}",
+            cluster.nodes.len(),
+            start.elapsed(),
+            cluster.state.path("logs").display()
+        );
+        Ok(cluster)
+    }
+
+    /// The cluster that was started with this state folder by whatever process.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn attach(state_dir: &Path) -> Result<Self, Error> {
+        let not_running = || Error::NotRunning(state_dir.to_owned());
+        let state = State::open(state_dir).map_err(|_| not_running())?;
+        let config: Config =
+            state::read_json(&state.path("cluster.json")).map_err(|_| not_running())?;
+        let path = std::fs::read_to_string(state.path("path")).map_err(|_| not_running())?;
+        let namespace = Namespace::find(&state, CONTROL_NAMESPACE).ok_or_else(not_running)?;
+        let nodes = config
+            .nodes
+            .iter()
+            .map(|name| Node::find(&state, &path, name).ok_or_else(not_running))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            state,
+            namespace,
+            nodes,
+            path,
+            owner: None,
+        })
+    }
+
+    /// Stops the cluster of this state folder, if there is one, and deletes all that is left of it.
+    ///
+    /// # Errors
+    /// When something of it cannot be ended or deleted.
+    pub fn stop_at(state_dir: &Path) -> Result<(), Error> {
+        let Ok(state) = State::open(state_dir) else {
+            return Ok(());
+        };
+        let _lock = state.lock()?;
+        sweep(&state)
+    }
+
+    /// Stops it and deletes all that is left of it: processes, mounts, networks, cgroups and the state folder.
+    ///
+    /// # Errors
+    /// When something of it cannot be ended or deleted.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.owner = None;
+        Self::stop_at(self.state.dir())
+    }
+
+    /// A program to be run in the control plane's namespaces, on the machine's file system, in this process's folder:
+    /// `kubectl`, `helm` and the cluster's other programs are in its `PATH`, and find the cluster.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.namespace.enter("sh");
+        command
+            .args(["-c", r#"cd "$1"; shift; exec "$@""#, "sh"])
+            .arg(std::env::current_dir().unwrap_or_else(|_| "/".into()))
+            .arg(program)
+            .env("PATH", &self.path)
+            .env("KUBECONFIG", self.kubeconfig())
+            // What they cache belongs to this cluster, not to the user.
+            .env("KUBECACHEDIR", self.state.path("kube"))
+            .env("HELM_CACHE_HOME", self.state.path("helm/cache"))
+            .env("HELM_CONFIG_HOME", self.state.path("helm/config"))
+            .env("HELM_DATA_HOME", self.state.path("helm/data"));
+        command
+    }
+
+    /// The administrator's client configuration. Its address is one of the cluster's own network.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.state.kubeconfig("admin")
+    }
+
+    /// Runs kubectl and gives what it prints.
+    ///
+    /// # Errors
+    /// When kubectl fails, with its words.
+    pub fn kubectl<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<String, Error> {
+        Ok(run::output(self.command("kubectl").args(arguments))?)
+    }
+
+    /// Runs kubectl with `--output json`, and parses what it prints.
+    ///
+    /// # Errors
+    /// When kubectl fails, with its words, or prints no JSON.
+    pub fn kubectl_json<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Value, Error> {
+        let mut command = self.command("kubectl");
+        command.args(arguments).args(["--output", "json"]);
+        let text = run::output(&mut command)?;
+        serde_json::from_str(&text).map_err(|source| Error::Json {
+            arguments: run::describe(&command),
+            source,
+        })
+    }
+
+    /// `kubectl apply` of a manifest.
+    ///
+    /// # Errors
+    /// When kubectl fails, with its words.
+    pub fn apply(&self, manifest: &str) -> Result<String, Error> {
+        let mut command = self.command("kubectl");
+        Ok(run::output_of(
+            command.args(["apply", "--filename", "-"]),
+            manifest.as_bytes(),
+        )?)
+    }
+
+    /// Runs helm and gives what it prints.
+    ///
+    /// # Errors
+    /// When helm fails, with its words.
+    pub fn helm<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<String, Error> {
+        Ok(run::output(self.command("helm").args(arguments))?)
+    }
+
+    /// One of its nodes.
+    ///
+    /// # Errors
+    /// When it has none of that name.
+    pub fn node(&self, name: &str) -> Result<&Node, Error> {
+        self.nodes
+            .iter()
+            .find(|node| node.name() == name)
+            .ok_or_else(|| Error::NoSuchNode {
+                name: name.to_owned(),
+                nodes: self
+                    .nodes
+                    .iter()
+                    .map(|node| node.name().to_owned())
+                    .collect(),
+            })
+    }
+
+    /// Its nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Its API server.
+    #[must_use]
+    pub fn api_server(&self) -> Service {
+        self.service(control_plane::API_SERVER)
+    }
+
+    /// Its scheduler.
+    #[must_use]
+    pub fn scheduler(&self) -> Service {
+        self.service(control_plane::SCHEDULER)
+    }
+
+    /// Its controller manager.
+    #[must_use]
+    pub fn controller_manager(&self) -> Service {
+        self.service(control_plane::CONTROLLER_MANAGER)
+    }
+
+    fn service(&self, name: &str) -> Service {
+        Service::new(&self.state, &self.namespace, name)
+    }
+
+    /// The last lines of every log, for a failed test to show.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let tails = self
+            .state
+            .logs()
+            .into_iter()
+            .map(|name| self.state.log_tail(&name));
+        tails.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until the API server serves, every node is Ready, and pods can be made.
+    ///
+    /// # Errors
+    /// When that does not come within two minutes: with the end of the log of what is late.
+    pub fn wait_until_ready(&self) -> Result<(), Error> {
+        self.wait_for_api_server()?;
+        let limit = Duration::from_mins(2);
+        for node in &self.nodes {
+            wait::until(&format!("{} to be Ready", node.name()), limit, || {
+                let status = self.kubectl_json(["get", "node", node.name()]);
+                ready(&status.map_err(|error| error.to_string())?)
+            })
+            .map_err(|source| Error::TimedOut {
+                source,
+                log: node.kubelet().log_tail(),
+            })?;
+        }
+        wait::until("the default service account", limit, || {
+            self.kubectl(["get", "serviceaccount", "default"])
+        })
+        .map(drop)
+        .map_err(|source| Error::TimedOut {
+            source,
+            log: self.controller_manager().log_tail(),
+        })
+    }
+
+    /// Waits until the API server serves.
+    ///
+    /// # Errors
+    /// When that does not come within two minutes: with the end of its log.
+    pub fn wait_for_api_server(&self) -> Result<(), Error> {
+        wait::until("the API server", Duration::from_mins(2), || {
+            self.kubectl(["get", "--raw", "/readyz"])
+        })
+        .map(drop)
+        .map_err(|source| Error::TimedOut {
+            source,
+            log: self.api_server().log_tail(),
+        })
+    }
+
+    fn certify(&self, config: &Config) -> Result<(), Error> {
+        let authority = Authority::create(&self.state)?;
+        authority.api_server()?;
+        for (file, user, group) in control_plane::CLIENTS {
+            authority.client(file, user, group)?;
+        }
+        for (node, place) in config.nodes.iter().zip(Place::all()) {
+            authority.kubelet(node, place.address())?;
+        }
+        Ok(())
+    }
+
+    /// Starts the control plane and, beside it, everything of the nodes that does not need it.
+    fn start_all(&mut self, parts: &Parts, config: &Config) -> Result<(), Error> {
+        for (name, program) in control_plane::programs(&self.state, &self.path) {
+            let service = self.service(name);
+            service.define(&program)?;
+            // The others give up, or wait for seconds, when the API server does not answer.
+            if name == control_plane::ETCD || name == control_plane::API_SERVER {
+                service.start()?;
+            }
+        }
+        let around = Surroundings {
+            state: &self.state,
+            outer: &self.namespace,
+            parts: parts.cache(),
+            path: &self.path,
+        };
+        self.nodes = std::thread::scope(|scope| {
+            let threads: Vec<_> = config
+                .nodes
+                .iter()
+                .zip(Place::all())
+                .map(|(name, place)| {
+                    let around = &around;
+                    scope.spawn(move || {
+                        let node = Node::create(around, name, place)?;
+                        node.containerd().start()?;
+                        node.wait_for_containerd()?;
+                        for image in &config.images {
+                            node.import_image(image)?;
+                        }
+                        Ok(node)
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect::<Result<_, node::Error>>()
+        })?;
+        self.wait_for_api_server()?;
+        self.controller_manager().start()?;
+        self.scheduler().start()?;
+        for node in &self.nodes {
+            node.kubelet().start()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.owner.take().is_some()
+            && let Err(error) = Self::stop_at(self.state.dir())
+        {
+            eprintln!("cannot stop the cluster: {error}");
+        }
+    }
+}
+
+fn control_namespace(lifetime: Lifetime) -> Setup<'static> {
+    let with_owner = lifetime == Lifetime::WithOwner;
+    Setup {
+        name: CONTROL_NAMESPACE,
+        script: include_str!("control_plane.sh"),
+        environment: vec![
+            ("ADDRESS", CONTROL_PLANE.to_string()),
+            ("API_SERVICE", API_SERVICE.to_string()),
+            ("WITH_OWNER", with_owner.to_string()),
+        ],
+        with_owner,
+    }
+}
+
+/// Ends every process of the cluster, and deletes what is left. Its mounts and networks go with its namespaces.
+fn sweep(state: &State) -> Result<(), Error> {
+    if let Some(namespace) = Namespace::find(state, CONTROL_NAMESPACE) {
+        process::signal(namespace.first(), Signal::KILL);
+    }
+    wait::until(
+        "the cluster's processes to end",
+        Duration::from_secs(30),
+        || {
+            let left = process::of_cluster(state.dir());
+            // What a killed start left may not be in namespaces yet.
+            for &pid in &left {
+                process::signal(pid, Signal::KILL);
+            }
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        },
+    )
+    .map_err(Error::Stuck)?;
+    cgroups::delete(&cgroups::name(state.dir()))?;
+    Ok(state.delete()?)
+}
+
+/// Whether a node's own status says that it is Ready.
+fn ready(node: &Value) -> Result<(), String> {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    let condition = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.get("type").is_some_and(|name| name == "Ready"))
+        .ok_or("no condition Ready")?;
+    if condition
+        .get("status")
+        .is_some_and(|status| status == "True")
+    {
+        Ok(())
+    } else {
+        Err(condition
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or("not Ready")
+            .to_owned())
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    if config.nodes.len() > Place::all().count() {
+        return Err(Error::TooManyNodes(config.nodes.len()));
+    }
+    let allowed =
+        |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-';
+    for (index, name) in config.nodes.iter().enumerate() {
+        let twice = config.nodes.iter().take(index).any(|other| other == name);
+        if name.is_empty() || !name.bytes().all(allowed) || twice || name == CONTROL_NAMESPACE {
+            return Err(Error::NodeName(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(nodes: &[&str]) -> Config {
+        Config {
+            state_dir: "/nowhere".into(),
+            nodes: nodes.iter().map(|&name| name.to_owned()).collect(),
+            lifetime: Lifetime::WithOwner,
+            images: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_nodes_are_refused() {
+        assert!(check(&config(&["mignode", "h100-1"])).is_ok());
+        for nodes in [
+            vec![""],
+            vec!["../x"],
+            vec!["Node"],
+            vec!["a", "a"],
+            vec!["control-plane"],
+        ] {
+            let error = check(&config(&nodes)).unwrap_err();
+            assert!(matches!(error, Error::NodeName(_)), "{nodes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_says_why() {
+        let node = |status: &str| {
+            json!({"status": {"conditions": [
+                {"type": "DiskPressure", "status": "False"},
+                {"type": "Ready", "status": status, "message": "no network yet"},
+            ]}})
+        };
+        assert_eq!(ready(&node("False")), Err("no network yet".to_owned()));
+        assert_eq!(ready(&node("True")), Ok(()));
+        assert!(ready(&json!({})).is_err());
+    }
+
+    #[test]
+    fn no_cluster_is_attached_to_where_none_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        for dir in [folder.path().to_owned(), folder.path().join("none")] {
+            let error = Cluster::attach(&dir).unwrap_err();
+            assert!(matches!(error, Error::NotRunning(_)), "{error}");
+        }
+    }
+}
