@@ -5,18 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use kube::core::params::{GetParams, Patch, PatchParams};
+use kube::core::params::{GetParams, Patch, PatchParams, PostParams};
 use kube::core::request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::connection;
 use crate::error::{Access, Asked, Error, Failure, causes};
 use crate::label_syntax::is_dns_subdomain;
-
-/// How long to wait for a connection.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long a request may take in all: a server that hangs must not hang the node.
 const REQUEST: Duration = Duration::from_secs(15);
@@ -34,6 +31,7 @@ pub struct NodeClient {
     client: kube::Client,
     node: Arc<str>,
     server: Arc<str>,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for NodeClient {
@@ -88,25 +86,22 @@ impl NodeClient {
                 name: node.to_owned(),
             });
         }
-        let mut config = match kubeconfig {
-            Some(path) => from_file(path).await?,
-            None => Config::incluster().map_err(|error| Error::Config {
-                reason: format!(
-                    "{}; outside a pod of the cluster name a kubeconfig with --kubeconfig",
-                    causes(&error)
-                ),
-            })?,
-        };
-        config.connect_timeout = Some(CONNECT);
+        let config = connection::config(kubeconfig).await?;
         let server = config.cluster_url.to_string();
-        let client = kube::Client::try_from(config).map_err(|error| Error::Config {
-            reason: causes(&error),
-        })?;
+        let client = connection::client(config)?;
         Ok(Self {
             client,
             node: node.into(),
             server: server.trim_end_matches('/').into(),
+            patience: REQUEST,
         })
+    }
+
+    /// The same client with requests that may take so long at most, 15 seconds otherwise: at its end a process has
+    /// less time.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The node's name.
@@ -148,10 +143,10 @@ impl NodeClient {
     }
 
     /// A merge patch of the node.
-    pub(crate) async fn merge_node(&self, patch: &Value) -> Result<(), Error> {
+    pub(crate) async fn merge_node(&self, manager: &str, patch: &Value) -> Result<(), Error> {
         let request = request::Request::new(NODES).patch_metadata(
             &self.node,
-            &PatchParams::default(),
+            &merging(manager),
             &Patch::Merge(patch),
         );
         let _: NodeNow = self.of_node(Access::PATCH_NODE, request).await?;
@@ -215,7 +210,7 @@ impl NodeClient {
             })
         };
         let request = request.map_err(|error| unintelligible(causes(&error)))?;
-        let answer = tokio::time::timeout(REQUEST, self.client.request_text(request)).await;
+        let answer = tokio::time::timeout(self.patience, self.client.request_text(request)).await;
         let text = match answer {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => return Err(self.failure(error, access)),
@@ -223,7 +218,7 @@ impl NodeClient {
                 return Err(Failure::Error(Error::Unreachable {
                     server: self.server.to_string(),
                     access,
-                    reason: format!("no answer for {} seconds", REQUEST.as_secs()),
+                    reason: format!("no answer for {:?}", self.patience),
                 }));
             }
         };
@@ -261,12 +256,18 @@ impl NodeClient {
     }
 }
 
-async fn from_file(path: &Path) -> Result<Config, Error> {
-    let of = |error: &(dyn std::error::Error + 'static)| Error::Config {
-        reason: format!("kubeconfig {}: {}", path.display(), causes(error)),
-    };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| of(&error))?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| of(&error))
+/// The parameters of a merge patch in a manager's name.
+pub(crate) fn merging(manager: &str) -> PatchParams {
+    PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// The parameters of a creation in a manager's name.
+pub(crate) fn creating(manager: &str) -> PostParams {
+    PostParams {
+        field_manager: Some(manager.to_owned()),
+        ..PostParams::default()
+    }
 }

@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event as Body;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::params::{Patch, PatchParams, PostParams};
+use kube::core::params::Patch;
 use kube::core::request;
 use serde_json::{Value, json};
 
-use crate::client::NodeClient;
+use crate::client::{NodeClient, creating, merging};
 use crate::error::{Access, Error, Failure, clipped};
 use crate::event_series::{Key, Series, Step};
 
@@ -113,7 +113,7 @@ impl Events {
         let name = body.metadata.name.clone().unwrap_or_default();
         // Serialising a struct of texts can't fail.
         let text = serde_json::to_vec(&body).unwrap_or_default();
-        let request = request::Request::new(EVENTS).create(&PostParams::default(), text);
+        let request = request::Request::new(EVENTS).create(&creating(self.component), text);
         match self
             .client
             .send::<Value>(Access::CREATE_EVENT, request)
@@ -135,7 +135,7 @@ impl Events {
         });
         let request = request::Request::new(EVENTS).patch(
             name,
-            &PatchParams::default(),
+            &merging(self.component),
             &Patch::Merge(&patch),
         );
         match self

@@ -32,6 +32,7 @@
 
 mod client;
 mod conditions;
+mod connection;
 mod error;
 mod event_series;
 mod events;

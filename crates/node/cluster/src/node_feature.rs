@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use http::Request;
 use kube::core::Status;
-use kube::core::params::{DeleteParams, GetParams, Patch, PatchParams, PostParams};
+use kube::core::params::{DeleteParams, GetParams, Patch};
 use kube::core::request;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Metadata, NodeClient, TRIES};
+use crate::client::{Metadata, NodeClient, TRIES, creating, merging};
 use crate::error::{Access, Error, Failure};
 
 const VERSION: &str = "nfd.k8s-sigs.io/v1alpha1";
+const MANAGER: &str = "migpool-feature-discovery";
 const RESOURCE: &str = "nodefeatures.nfd.k8s-sigs.io";
 
 /// By which NFD knows what node an object speaks of.
@@ -130,14 +131,14 @@ impl NodeFeature<'_> {
         });
         let request = self
             .path()
-            .create(&PostParams::default(), body.to_string().into_bytes());
+            .create(&creating(MANAGER), body.to_string().into_bytes());
         self.done(Access::new("create", RESOURCE), request).await
     }
 
     async fn merge(&self, patch: &Value) -> Result<(), Error> {
         let request = self
             .path()
-            .patch(&self.name, &PatchParams::default(), &Patch::Merge(patch));
+            .patch(&self.name, &merging(MANAGER), &Patch::Merge(patch));
         self.done(Access::new("patch", RESOURCE), request).await
     }
 

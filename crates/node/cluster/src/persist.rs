@@ -7,11 +7,10 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use crate::Error;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The pauses between tries: from a second to a minute, each twice the one before, each longer by a random part of
 /// itself so that a cluster's nodes don't come back all at once; they never end.
-#[must_use]
 pub fn backoff() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::new()
         .with_min_delay(FIRST)
@@ -24,11 +23,21 @@ pub fn backoff() -> impl Iterator<Item = Duration> + Send {
 
 /// Tries until it works, whatever the error: a right that is missing may be given, a node may be registered later.
 /// `told` hears of each failure and of the pause that follows. Dropping the future ends it.
-pub async fn persist<T, F>(mut operation: F, mut told: impl FnMut(&Error, Duration)) -> T
+pub async fn persist<T, F>(operation: F, told: impl FnMut(&Error, Duration)) -> T
 where
     F: AsyncFnMut() -> Result<T, Error>,
 {
-    let mut pauses = backoff();
+    persist_with(backoff(), operation, told).await
+}
+
+async fn persist_with<T, F>(
+    mut pauses: impl Iterator<Item = Duration>,
+    mut operation: F,
+    mut told: impl FnMut(&Error, Duration),
+) -> T
+where
+    F: AsyncFnMut() -> Result<T, Error>,
+{
     loop {
         match operation().await {
             Ok(done) => return done,
@@ -57,11 +66,13 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn it_tries_until_it_works_and_tells_of_each_failure() {
         let mut tries = 0;
-        let mut heard = 0;
-        let done = persist(
+        let mut heard = Vec::new();
+        let pauses = (1..).map(Duration::from_millis);
+        let done = persist_with(
+            pauses,
             async || {
                 tries += 1;
                 if tries < 5 {
@@ -69,9 +80,9 @@ mod tests {
                 }
                 Ok(tries)
             },
-            |_, _| heard += 1,
+            |_, pause| heard.push(pause.as_millis()),
         )
         .await;
-        assert_eq!((done, heard), (5, 4));
+        assert_eq!((done, heard), (5, vec![1, 2, 3, 4]));
     }
 }

@@ -9,6 +9,7 @@ use crate::error::{Access, Error};
 pub const PARTITIONING_TAINT: &str = "migpool.dev/partitioning";
 
 const EFFECT: &str = "NoSchedule";
+const MANAGER: &str = "migpool-taint";
 
 impl NodeClient {
     /// Puts the taint `migpool.dev/partitioning:NoSchedule` on the node, or takes it off; `false` when it was so
@@ -28,7 +29,7 @@ impl NodeClient {
                 "metadata": {"resourceVersion": node.metadata.resource_version, "uid": node.metadata.uid},
                 "spec": {"taints": taints},
             });
-            match self.merge_node(&patch).await {
+            match self.merge_node(MANAGER, &patch).await {
                 Ok(()) => return Ok(true),
                 Err(error @ Error::Conflict { .. }) => last = Some(error),
                 Err(error) => return Err(error),
