@@ -71,6 +71,8 @@ pub enum Fault {
     Xid(u64),
     /// The driver reported a memory error that ECC could not correct.
     UncorrectableMemoryError,
+    /// Nothing is wrong with it, but it is about to be partitioned anew: who has it keeps it, and nobody else gets it.
+    HeldBack,
 }
 
 impl Fault {
@@ -81,6 +83,7 @@ impl Fault {
         match self {
             Self::Xid(xid) => health_checks::needs_reset(xid),
             Self::UncorrectableMemoryError => true,
+            Self::HeldBack => false,
         }
     }
 }
@@ -90,6 +93,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Xid(xid) => write!(f, "XID {xid}"),
             Self::UncorrectableMemoryError => f.write_str("uncorrectable memory error"),
+            Self::HeldBack => f.write_str("held back: its GPU is about to be partitioned anew"),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::holder::Holder;
 use crate::journal::Journal;
 use crate::lock::{LockError, NodeLock};
 use crate::ownership::Ownership;
-use crate::plan::{Options, Plan, SkippedGpu, plan};
+use crate::plan::{InUse, Options, Plan, SkippedGpu, plan, survey};
 use crate::refusal::PlanError;
 use crate::report::{Outcome, Problem, ProblemKind, Report};
 use crate::state::StateError;
@@ -81,6 +81,25 @@ impl Partitioner {
         let mut ownership = Ownership::load(&self.state_dir)?;
         ownership.retain_present(&inventory);
         self.plan_with_processes(&inventory, layout, &ownership, options, holders)
+    }
+
+    /// What [`Partitioner::apply`] would do if nobody used anything, and who is in its way: pods and other `holders`,
+    /// and NVML's own processes. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Partitioner::apply`], but for what is in use.
+    pub fn survey(
+        &self,
+        layout: &NodeLayout,
+        options: Options,
+        holders: &[Holder],
+    ) -> Result<(Plan, Vec<InUse>), Error> {
+        let inventory = self.nvml.inventory().map_err(Error::Snapshot)?;
+        let mut ownership = Ownership::load(&self.state_dir)?;
+        ownership.retain_present(&inventory);
+        Ok(self.with_processes(holders, |all| {
+            survey(&inventory, layout, &ownership, all, options)
+        })?)
     }
 
     /// Brings the GPUs to a layout. The whole request is checked for all GPUs before anything
@@ -166,7 +185,7 @@ impl Partitioner {
         Ok(report)
     }
 
-    /// Plans, and where that would destroy anything asks NVML who uses those GPUs and plans again.
+    /// Plans, and refuses what is in use.
     fn plan_with_processes(
         &self,
         inventory: &Inventory,
@@ -175,7 +194,19 @@ impl Partitioner {
         options: Options,
         holders: &[Holder],
     ) -> Result<Plan, Error> {
-        let mut first = plan(inventory, layout, ownership, holders, options)?;
+        let planned = self.with_processes(holders, |all| {
+            plan(inventory, layout, ownership, all, options).map(|plan| (plan, ()))
+        })?;
+        Ok(planned.0)
+    }
+
+    /// Plans, and where that would destroy anything asks NVML who uses those GPUs and plans again.
+    fn with_processes<T>(
+        &self,
+        holders: &[Holder],
+        plan: impl Fn(&[Holder]) -> Result<(Plan, T), PlanError>,
+    ) -> Result<(Plan, T), PlanError> {
+        let (mut first, mut rest) = plan(holders)?;
         let mut all = holders.to_vec();
         let mut unknown = Vec::new();
         for gpu in first.gpus.iter().filter(|gpu| gpu.destroys()) {
@@ -197,13 +228,13 @@ impl Partitioner {
             }
         }
         if all.len() > holders.len() {
-            first = plan(inventory, layout, ownership, &all, options)?;
+            (first, rest) = plan(&all)?;
         }
         first
             .gpus
             .retain(|gpu| unknown.iter().all(|skipped| skipped.index != gpu.index));
         first.skipped.extend(unknown);
-        Ok(first)
+        Ok((first, rest))
     }
 }
 

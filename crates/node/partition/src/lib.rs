@@ -33,7 +33,7 @@ pub use holder::{Held, Holder};
 pub use journal::Journal;
 pub use lock::{LockError, NodeLock};
 pub use ownership::{Intent, Ownership};
-pub use plan::{Action, GpuPlan, Options, Plan, SkippedGpu, Target, plan};
+pub use plan::{Action, GpuPlan, InUse, Options, Plan, SkippedGpu, Target, plan, survey};
 pub use refusal::{PlanError, Refusal};
 pub use report::{CallRecord, Outcome, Problem, ProblemKind, Report};
 pub use state::StateError;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::holder::Holder;
 use crate::ownership::Ownership;
-use crate::refusal::{PlanError, Refusal};
+use crate::refusal::{PlanError, Refusal, gpu_name};
 
 /// How to apply a layout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,6 +147,24 @@ impl Plan {
 }
 
 impl GpuPlan {
+    /// Whether MIG mode is changed.
+    #[must_use]
+    pub fn changes_mode(&self) -> bool {
+        let mut actions = self.actions.iter();
+        actions.any(|action| matches!(action, Action::EnableMig | Action::DisableMig))
+    }
+
+    /// The compute instances that are destroyed, each with the id of its GPU instance before its own.
+    pub fn destroyed_compute_instances(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.actions.iter().filter_map(|action| match action {
+            Action::DestroyComputeInstance {
+                gpu_instance,
+                compute_instance,
+            } => Some((*gpu_instance, *compute_instance)),
+            _ => None,
+        })
+    }
+
     /// Whether anything on this GPU is destroyed.
     #[must_use]
     pub fn destroys(&self) -> bool {
@@ -224,30 +242,135 @@ pub fn plan(
     holders: &[Holder],
     options: Options,
 ) -> Result<Plan, PlanError> {
-    let mut plan = Plan::default();
-    let mut refusals = unknown_gpus(inventory, layout);
-    for gpu in &inventory.gpus {
-        if let Some(spec) = layout_for(layout, gpu) {
-            match gpu::plan(gpu, spec, ownership, holders, options) {
-                Ok(gpu_plan) => plan.gpus.push(gpu_plan),
-                Err(reasons) => refusals.extend(reasons),
+    let Draft {
+        plan,
+        obstacles,
+        mut refusals,
+    } = draft(inventory, layout, ownership, holders, options);
+    refusals.extend(obstacles.into_iter().map(|(gpu, obstacle)| {
+        let gpu = gpu_name(gpu);
+        if obstacle.holders.is_empty() {
+            let what = obstacle.what;
+            Refusal::Foreign { gpu, what }
+        } else {
+            Refusal::InUse {
+                gpu,
+                who: names(&obstacle.holders),
+                what: obstacle.what,
             }
+        }
+    }));
+    if refusals.is_empty() {
+        Ok(plan)
+    } else {
+        Err(PlanError { refusals })
+    }
+}
+
+/// As [`plan()`], but for what is in use, which is no refusal: it is told who would have to go before the plan can be
+/// carried out. What is used is kept where it can be, as ever.
+///
+/// # Errors
+/// [`PlanError`] when the layout is impossible or, without [`Options::replace_all`], would destroy what is not ours.
+pub fn survey(
+    inventory: &Inventory,
+    layout: &NodeLayout,
+    ownership: &Ownership,
+    holders: &[Holder],
+    options: Options,
+) -> Result<(Plan, Vec<InUse>), PlanError> {
+    let Draft {
+        plan,
+        obstacles,
+        mut refusals,
+    } = draft(inventory, layout, ownership, holders, options);
+    let mut in_use = Vec::new();
+    for (gpu, obstacle) in obstacles {
+        if obstacle.foreign {
+            refusals.push(Refusal::Foreign {
+                gpu: gpu_name(gpu),
+                what: obstacle.what,
+            });
+        } else {
+            in_use.push(InUse {
+                index: gpu.index,
+                uuid: gpu.uuid.clone(),
+                what: obstacle.what,
+                holders: obstacle.holders,
+            });
+        }
+    }
+    if refusals.is_empty() {
+        Ok((plan, in_use))
+    } else {
+        Err(PlanError { refusals })
+    }
+}
+
+/// Something in use that a plan would destroy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// NVML's index of the GPU.
+    pub index: u32,
+    /// The GPU's UUID.
+    pub uuid: GpuUuid,
+    /// What: `3g.20gb at 4 (GPU instance 2)`, or the GPU as a whole.
+    pub what: String,
+    /// Those who use it.
+    pub holders: Vec<Holder>,
+}
+
+/// A plan before it is judged.
+struct Draft<'a> {
+    plan: Plan,
+    obstacles: Vec<(&'a Gpu, gpu::Obstacle)>,
+    refusals: Vec<Refusal>,
+}
+
+fn draft<'a>(
+    inventory: &'a Inventory,
+    layout: &NodeLayout,
+    ownership: &Ownership,
+    holders: &[Holder],
+    options: Options,
+) -> Draft<'a> {
+    let mut draft = Draft {
+        plan: Plan::default(),
+        obstacles: Vec::new(),
+        refusals: unknown_gpus(inventory, layout),
+    };
+    for gpu in &inventory.gpus {
+        let Some(spec) = layout_for(layout, gpu) else {
+            continue;
+        };
+        match gpu::plan(gpu, spec, ownership, holders, options) {
+            Ok((gpu_plan, obstacles)) => {
+                draft.plan.gpus.push(gpu_plan);
+                draft
+                    .obstacles
+                    .extend(obstacles.into_iter().map(|it| (gpu, it)));
+            }
+            Err(reasons) => draft.refusals.extend(reasons),
         }
     }
     for failed in &inventory.failed {
         if layout.for_gpu(failed.index).is_some() {
-            plan.skipped.push(SkippedGpu {
+            draft.plan.skipped.push(SkippedGpu {
                 index: failed.index,
                 uuid: failed.uuid.as_ref().map(ToString::to_string),
                 reason: failed.reason.clone(),
             });
         }
     }
-    if refusals.is_empty() {
-        Ok(plan)
-    } else {
-        Err(PlanError { refusals })
-    }
+    draft
+}
+
+/// The distinct names of holders.
+fn names(holders: &[Holder]) -> Vec<String> {
+    let mut names: Vec<String> = holders.iter().map(|holder| holder.who.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// What a layout says of a GPU. `all` speaks of the GPUs that have MIG; one that hasn't must be named.

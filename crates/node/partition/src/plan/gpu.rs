@@ -13,20 +13,30 @@ use crate::refusal::{Refusal, gpu_name};
 /// A GPU instance that is there, with what forbids its end.
 struct There<'a> {
     instance: &'a GpuInstance,
-    /// Those who use it or anything in it.
-    users: Vec<String>,
+    /// Somebody uses it or anything in it.
+    used: bool,
     /// Not ours, and not to be replaced.
     foreign: bool,
 }
 
-/// Plans one GPU.
+/// What stands in the way of a GPU's plan: an instance, or the GPU as a whole, that would have to go.
+pub(super) struct Obstacle {
+    /// What would have to go, in words.
+    pub(super) what: String,
+    /// Those who use it.
+    pub(super) holders: Vec<Holder>,
+    /// It is not ours, and not to be replaced.
+    pub(super) foreign: bool,
+}
+
+/// Plans one GPU, and says what is in the way.
 pub(super) fn plan(
     gpu: &Gpu,
     spec: &LayoutSpec,
     ownership: &Ownership,
     holders: &[Holder],
     options: Options,
-) -> Result<GpuPlan, Vec<Refusal>> {
+) -> Result<(GpuPlan, Vec<Obstacle>), Vec<Refusal>> {
     let name = gpu_name(gpu);
     let mut plan = GpuPlan {
         index: gpu.index,
@@ -37,7 +47,7 @@ pub(super) fn plan(
     };
     let Some(mode) = gpu.mig else {
         return match spec {
-            LayoutSpec::Off => Ok(plan),
+            LayoutSpec::Off => Ok((plan, Vec::new())),
             _ => Err(vec![Refusal::NotMigCapable { gpu: name }]),
         };
     };
@@ -55,7 +65,9 @@ pub(super) fn plan(
         .iter()
         .map(|instance| There {
             instance,
-            users: users(holders, |holder| holder.holds_gpu_instance(gpu, instance)),
+            used: holders
+                .iter()
+                .any(|holder| holder.holds_gpu_instance(gpu, instance)),
             foreign: !options.replace_all && !ownership.owns(&gpu.uuid, instance),
         })
         .collect();
@@ -70,12 +82,8 @@ pub(super) fn plan(
     if wanted.is_none() && (mode.current || mode.pending) {
         plan.actions.push(Action::DisableMig);
     }
-    let refusals = refusals(gpu, &instances, holders, &plan);
-    if refusals.is_empty() {
-        Ok(plan)
-    } else {
-        Err(refusals)
-    }
+    let obstacles = obstacles(gpu, &instances, holders, &plan);
+    Ok((plan, obstacles))
 }
 
 /// Everything goes.
@@ -98,7 +106,7 @@ fn plan_layout(
         .map(|instance| Existing {
             instance: placed(instance.instance),
             // What is not ours counts like what is in use: if it can stay, it does.
-            in_use: !instance.users.is_empty() || instance.foreign,
+            in_use: instance.used || instance.foreign,
         })
         .collect();
     let placements = mig::plan(&gpu.board, &existing, layout).map_err(|reason| {
@@ -117,7 +125,7 @@ fn plan_layout(
         .map(|instance| Candidate {
             placed: placed(instance.instance),
             slices: instance.instance.profile.slices(),
-            pinned: !instance.users.is_empty() || instance.foreign,
+            pinned: instance.used || instance.foreign,
             present: instance
                 .instance
                 .compute_instances
@@ -211,32 +219,31 @@ fn create_compute(profile: Profile, target: Target, size: u8) -> Option<Action> 
     })
 }
 
-/// Why the plan must not be carried out.
-fn refusals(
+/// Why the plan must not be carried out now.
+fn obstacles(
     gpu: &Gpu,
     instances: &[There<'_>],
     holders: &[Holder],
     plan: &GpuPlan,
-) -> Vec<Refusal> {
-    let name = || gpu_name(gpu);
-    let mut refusals = Vec::new();
-    let changes_mode = plan
-        .actions
-        .iter()
-        .any(|action| matches!(action, Action::EnableMig | Action::DisableMig));
-    let of_gpu = users(holders, |holder| holder.holds_gpu(gpu));
-    if changes_mode && !of_gpu.is_empty() {
-        let what = "the GPU as a whole".to_owned();
-        refusals.push(Refusal::InUse {
-            gpu: name(),
-            what,
-            who: of_gpu,
+) -> Vec<Obstacle> {
+    let those = |holds: &dyn Fn(&Holder) -> bool| -> Vec<Holder> {
+        holders
+            .iter()
+            .filter(|holder| holds(holder))
+            .cloned()
+            .collect()
+    };
+    let mut obstacles = Vec::new();
+    let of_gpu = those(&|holder| holder.holds_gpu(gpu));
+    if plan.changes_mode() && !of_gpu.is_empty() {
+        obstacles.push(Obstacle {
+            what: "the GPU as a whole".to_owned(),
+            holders: of_gpu,
+            foreign: false,
         });
     }
     for There {
-        instance,
-        users: held_by,
-        foreign,
+        instance, foreign, ..
     } in instances
     {
         let gone = plan.actions.iter().any(|action| {
@@ -252,46 +259,31 @@ fn refusals(
                 })
             })
             .collect();
-        let who = if gone {
-            held_by.clone()
-        } else {
-            users(holders, |holder| {
-                lost.iter()
-                    .any(|compute| holder.holds_compute_instance(gpu, instance, compute))
-            })
-        };
-        if !who.is_empty() {
-            refusals.push(Refusal::InUse {
-                gpu: name(),
+        if !gone && lost.is_empty() {
+            continue;
+        }
+        let holders = those(&|holder| {
+            if gone {
+                return holder.holds_gpu_instance(gpu, instance);
+            }
+            lost.iter()
+                .any(|compute| holder.holds_compute_instance(gpu, instance, compute))
+        });
+        if *foreign || !holders.is_empty() {
+            obstacles.push(Obstacle {
                 what: describe(instance),
-                who,
-            });
-        } else if *foreign && (gone || !lost.is_empty()) {
-            refusals.push(Refusal::Foreign {
-                gpu: name(),
-                what: describe(instance),
+                holders,
+                foreign: *foreign,
             });
         }
     }
-    refusals
+    obstacles
 }
 
 /// An instance for a message: `3g.20gb at 4 (GPU instance 2)`.
 fn describe(instance: &GpuInstance) -> String {
     let (profile, start, id) = (instance.profile, instance.placement.start(), instance.id);
     format!("{profile} at {start} (GPU instance {id})")
-}
-
-/// The distinct names of the holders that a rule picks.
-fn users(holders: &[Holder], holds: impl Fn(&Holder) -> bool) -> Vec<String> {
-    let mut names: Vec<String> = holders
-        .iter()
-        .filter(|holder| holds(holder))
-        .map(|holder| holder.who.clone())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 fn placed(instance: &GpuInstance) -> PlacedInstance {

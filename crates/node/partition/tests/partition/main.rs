@@ -15,3 +15,4 @@ mod ownership;
 mod plan;
 mod random;
 mod reports;
+mod survey;
