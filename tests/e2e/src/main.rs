@@ -1,0 +1,108 @@
+//! What migpool promises of a Kubernetes cluster, tried on a real one.
+//!
+//! `e2e [SUITE|TEST]...` starts the test cluster (crate `test_cluster`), gives its nodes simulated boards with our own
+//! chart, and runs the suites one after the other against it: [`suite`] is what a suite is, [`suites`] has one file for
+//! each. [`world`] is the shared cluster, [`nodes`] what can be seen on a node from outside Kubernetes, [`pods`] and
+//! [`charts`] what tests put into the cluster, [`checks`] what has to hold. The checks answer with a `Result`, so that
+//! suite `soundness` can show that they fail where they must: on a device plugin of ours that is broken on purpose
+//! ([`plugin`]).
+#![forbid(unsafe_code)]
+
+mod charts;
+mod checks;
+mod nodes;
+mod plugin;
+mod pods;
+mod seen;
+mod suite;
+mod suites;
+mod wait;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use clap::Parser;
+use libtest_mimic::{Failed, Trial};
+
+use crate::world::World;
+
+/// Tries what migpool promises of a Kubernetes cluster on a real one.
+#[derive(Debug, Parser)]
+#[command(name = "e2e")]
+pub(crate) struct Options {
+    /// Suites, or parts of tests' names; all of them by default
+    names: Vec<String>,
+    /// Only list the tests
+    #[arg(long)]
+    list: bool,
+    /// Leave the cluster up, for a next run or a person to use
+    #[arg(long)]
+    keep: bool,
+    /// Stop at the first test that fails, and leave the cluster as it is
+    #[arg(long)]
+    fail_fast: bool,
+    /// The seed of everything random; another one each time by default
+    #[arg(long, env = "MIGPOOL_E2E_SEED")]
+    seed: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let chosen = match suite::choose(&suites::all(), &options.names) {
+        Ok(chosen) => chosen,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let arguments = libtest_mimic::Arguments {
+        test_threads: Some(1),
+        list: options.list,
+        ..Default::default()
+    };
+    let fail_fast = options.fail_fast;
+    let keep = options.keep;
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    if !options.list {
+        println!("seed {seed} (--seed {seed} repeats what is random)");
+    }
+
+    // One cluster for all tests, started by the first of them; `None` once a test has failed under `--fail-fast`.
+    let world: Arc<OnceLock<Result<World, String>>> = Arc::default();
+    let stopped: Arc<OnceLock<String>> = Arc::default();
+    let trials = chosen
+        .into_iter()
+        .map(|chosen| {
+            let (world, stopped) = (Arc::clone(&world), Arc::clone(&stopped));
+            Trial::test(chosen.name.clone(), move || {
+                if let Some(failed) = stopped.get() {
+                    return Err(Failed::from(format!("not run, since {failed} failed")));
+                }
+                let outcome = world
+                    .get_or_init(|| {
+                        World::start(seed, keep || fail_fast).map_err(|error| format!("{error:#}"))
+                    })
+                    .as_ref()
+                    .map_err(|error| anyhow::anyhow!("there is no cluster: {error}"))
+                    .and_then(|world| suite::run(world, &chosen));
+                outcome.map_err(|error| {
+                    if fail_fast {
+                        let _ = stopped.set(chosen.name.clone());
+                    }
+                    Failed::from(format!("{error:#}"))
+                })
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+
+    // The trials are gone, and with them every other owner.
+    if let Some(Ok(world)) = Arc::into_inner(world).and_then(OnceLock::into_inner)
+        && let Err(error) = world.end(keep || (fail_fast && conclusion.has_failed()))
+    {
+        eprintln!("error: the cluster could not be stopped: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}

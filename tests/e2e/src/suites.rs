@@ -1,0 +1,18 @@
+//! The suites, in the order in which they run. A suite is one file with a list of tests.
+
+mod article;
+mod isolation;
+mod restarts;
+mod soundness;
+
+use crate::suite::Suite;
+
+/// All of them. Soundness comes first: what it shows is why the others can be believed.
+pub(crate) fn all() -> Vec<Suite> {
+    vec![
+        Suite::new("soundness", soundness::TESTS),
+        Suite::new("article", article::TESTS),
+        Suite::new("isolation", isolation::TESTS),
+        Suite::new("restarts", restarts::TESTS),
+    ]
+}

@@ -1,0 +1,621 @@
+//! The cluster that all tests share, and how they speak to it: with `kubectl` and `helm`, as a person does.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use test_cluster::{Cluster, Config, Lifetime, Parts};
+
+use crate::charts::{self, Repository};
+use crate::nodes::Node;
+use crate::pods::Pod;
+use crate::wait::{LATER, SOON, until};
+
+/// The node with eight A100 40GB.
+pub(crate) const MIGNODE: &str = "mignode";
+/// The node without GPUs.
+pub(crate) const CPUNODE: &str = "cpunode";
+/// The node with H100.
+pub(crate) const H100NODE: &str = "h100node";
+
+/// The namespace of the tests' pods.
+pub(crate) const NAMESPACE: &str = "default";
+
+/// What tests may leave in their namespace, owners before what they own.
+const LEFTOVERS: &str = "deployments,replicasets,daemonsets,jobs,poddisruptionbudgets,pods";
+
+/// The shared cluster.
+pub(crate) struct World {
+    cluster: Cluster,
+    seed: u64,
+    runtime: tokio::runtime::Runtime,
+    scratch: tempfile::TempDir,
+    log: Mutex<File>,
+    log_path: PathBuf,
+    started: Instant,
+    repository: OnceLock<Repository>,
+    /// Namespaces that were there before any test.
+    namespaces: Vec<String>,
+}
+
+/// What a program that ran to its end said.
+pub(crate) struct Said {
+    /// It succeeded.
+    pub(crate) ok: bool,
+    /// What it wrote to standard output.
+    pub(crate) stdout: String,
+    /// What it wrote to standard error.
+    pub(crate) stderr: String,
+}
+
+impl World {
+    /// Attaches to the cluster that an earlier run kept, or starts one, and gives its nodes their simulated boards.
+    ///
+    /// # Errors
+    /// A part is missing, or does not start.
+    pub(crate) fn start(seed: u64, keep: bool) -> anyhow::Result<Self> {
+        let lifetime = if keep {
+            Lifetime::UntilStopped
+        } else {
+            Lifetime::WithOwner
+        };
+        let config = Config::new("e2e-cluster", lifetime);
+        let cluster = if let Ok(cluster) = Cluster::attach(&config.state_dir) {
+            cluster
+        } else {
+            let parts = Parts::ensure()?;
+            Cluster::start(&parts, &config)?
+        };
+        let log_path = workspace().join("target/e2e.log");
+        let log = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&log_path)
+            .with_context(|| format!("cannot write {}", log_path.display()))?;
+        let mut world = Self {
+            cluster,
+            seed,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+            scratch: tempfile::tempdir()?,
+            log: Mutex::new(log),
+            log_path,
+            started: Instant::now(),
+            repository: OnceLock::new(),
+            namespaces: Vec::new(),
+        };
+        charts::give_boards(&world)?;
+        world.namespaces = world.names_of("namespaces")?;
+        Ok(world)
+    }
+
+    /// Stops the cluster, or leaves it for a next run.
+    ///
+    /// # Errors
+    /// It can't be stopped.
+    pub(crate) fn end(self, keep: bool) -> anyhow::Result<()> {
+        drop(self.repository);
+        if keep {
+            println!(
+                "the cluster is kept; what was done is in {}",
+                self.log_path.display()
+            );
+            return Ok(());
+        }
+        self.cluster.stop()?;
+        Ok(())
+    }
+
+    /// Writes a line to the log of what was done.
+    pub(crate) fn log(&self, line: &str) {
+        if let Ok(mut log) = self.log.lock() {
+            let at = self.started.elapsed().as_secs_f64();
+            let _ = writeln!(log, "{at:8.2} {line}");
+        }
+    }
+
+    /// What is random in the test of this name, the same for the same seed.
+    pub(crate) fn random(&self, test: &str) -> fastrand::Rng {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, test).hash(&mut hasher);
+        fastrand::Rng::with_seed(hasher.finish())
+    }
+
+    /// A folder for what tests need on this machine.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The cluster itself, to stop and start its parts.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A node.
+    pub(crate) fn node<'w>(&'w self, name: &'w str) -> Node<'w> {
+        Node::new(self, name)
+    }
+
+    /// Waits for something asynchronous.
+    pub(crate) fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// The repository of our charts, served by `migpool up` in the cluster's namespaces from the first use on.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub(crate) fn repository(&self) -> anyhow::Result<&Repository> {
+        if let Some(repository) = self.repository.get() {
+            return Ok(repository);
+        }
+        let repository = Repository::serve(self)?;
+        Ok(self.repository.get_or_init(|| repository))
+    }
+
+    /// Runs a program to its end, and answers with what it said.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub(crate) fn run(&self, mut command: Command, input: Option<&str>) -> anyhow::Result<Said> {
+        let began = Instant::now();
+        command
+            .stdin(if input.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", line_of(&command)))?;
+        if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+            // A program that does not read to the end says why by itself.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output()?;
+        let said = Said {
+            ok: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        self.log(&format!(
+            "{} ({} ms){}",
+            line_of(&command),
+            began.elapsed().as_millis(),
+            if said.ok {
+                String::new()
+            } else {
+                format!(" failed: {}", said.stderr.trim())
+            }
+        ));
+        Ok(said)
+    }
+
+    /// Runs a program that has to succeed, and answers with what it wrote.
+    ///
+    /// # Errors
+    /// It fails; its own words are the reason.
+    pub(crate) fn done(&self, command: Command, input: Option<&str>) -> anyhow::Result<String> {
+        let line = line_of(&command);
+        let said = self.run(command, input)?;
+        ensure!(
+            said.ok,
+            "`{line}` failed: {}",
+            format!("{}\n{}", said.stderr.trim(), said.stdout.trim()).trim()
+        );
+        Ok(said.stdout)
+    }
+
+    /// `kubectl` with these arguments.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(arguments);
+        self.done(command, None)
+    }
+
+    /// `kubectl` with these arguments, that may fail.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str]) -> anyhow::Result<Said> {
+        let mut command = self.cluster.command("kubectl");
+        command.args(arguments);
+        self.run(command, None)
+    }
+
+    /// `helm` with these arguments.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.cluster.command("helm");
+        command.args(arguments);
+        self.done(command, None)
+    }
+
+    /// Our own program, on this machine.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn migpool(&self, arguments: &[&Path]) -> anyhow::Result<String> {
+        let mut command = Command::new(charts::program()?);
+        command.args(arguments);
+        self.done(command, None)
+    }
+
+    /// A script of a POSIX shell, as a person would type it, in the cluster's namespaces. Each line has to succeed.
+    ///
+    /// # Errors
+    /// A line fails.
+    pub(crate) fn shell(
+        &self,
+        script: &str,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let mut command = self.cluster.command("sh");
+        command
+            .args(["-e", "-c", script])
+            .envs(environment.iter().copied());
+        self.done(command, None)
+    }
+
+    /// The labels of a node that are ours or NVIDIA's.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn labels(&self, node: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let node = self.get(&["node", node])?;
+        Ok(node["metadata"]["labels"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| key.contains("nvidia.com/") || key.contains("migpool.dev/"))
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect())
+    }
+
+    /// `kubectl get ... -o json`.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn get(&self, what: &[&str]) -> anyhow::Result<Value> {
+        let mut arguments = vec!["get", "--output=json"];
+        arguments.extend(what);
+        let text = self.kubectl(&arguments)?;
+        serde_json::from_str(&text).with_context(|| format!("kubectl get {what:?} gave no JSON"))
+    }
+
+    /// `kubectl apply` of these objects.
+    ///
+    /// # Errors
+    /// The API server refuses one.
+    pub(crate) fn apply(&self, objects: &[Value]) -> anyhow::Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let mut command = self.cluster.command("kubectl");
+        command.args(["apply", "-f", "-"]);
+        self.done(command, Some(&list.to_string()))?;
+        Ok(())
+    }
+
+    /// `kubectl apply` of a file of the checkout, unchanged.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub(crate) fn apply_file(&self, path: &str) -> anyhow::Result<()> {
+        let path = workspace().join(path);
+        self.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
+        Ok(())
+    }
+
+    /// The pods that `kubectl get pods` gives with these arguments.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn pods(&self, arguments: &[&str]) -> anyhow::Result<Vec<Pod>> {
+        let mut all = vec!["pods"];
+        all.extend(arguments);
+        let list = self.get(&all)?;
+        list["items"]
+            .as_array()
+            .context("a list of pods without items")?
+            .iter()
+            .map(Pod::from_json)
+            .collect()
+    }
+
+    /// A pod of the tests' namespace.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn pod(&self, name: &str) -> anyhow::Result<Pod> {
+        Pod::from_json(&self.get(&["pod", name])?)
+    }
+
+    /// Waits until a pod runs, all of it. A pod that has ended is not waited for.
+    ///
+    /// # Errors
+    /// It does not come to run.
+    pub(crate) fn running(&self, name: &str, limit: Duration) -> anyhow::Result<Pod> {
+        let over = |pod: &Pod| matches!(&*pod.phase, "Failed" | "Succeeded");
+        let pod = until(&format!("pod {name} to run"), limit, || {
+            let pod = self.pod(name)?;
+            ensure!(pod.runs() || over(&pod), "{}", pod.line());
+            Ok(pod)
+        })?;
+        ensure!(!over(&pod), "the pod does not run: {}", pod.line());
+        Ok(pod)
+    }
+
+    /// Waits until `count` pods of a selector run, and answers with those.
+    ///
+    /// # Errors
+    /// They do not come to run.
+    pub(crate) fn all_running(
+        &self,
+        selector: &str,
+        count: usize,
+        limit: Duration,
+    ) -> anyhow::Result<Vec<Pod>> {
+        until(
+            &format!("{count} pods {selector} to run"),
+            limit,
+            || -> anyhow::Result<_> {
+                let (running, others): (Vec<_>, Vec<_>) = self
+                    .pods(&["--selector", selector])?
+                    .into_iter()
+                    .partition(Pod::runs);
+                ensure!(
+                    running.len() == count,
+                    "{} run; others: {}",
+                    running.len(),
+                    others.iter().map(Pod::line).collect::<Vec<_>>().join(" | ")
+                );
+                Ok(running)
+            },
+        )
+    }
+
+    /// What each pod of a selector has written to its log, by name.
+    ///
+    /// # Errors
+    /// `kubectl logs` fails.
+    pub(crate) fn logs(&self, selector: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let printed = self.kubectl(&[
+            "logs",
+            "--selector",
+            selector,
+            "--prefix",
+            "--tail=-1",
+            "--max-log-requests=200",
+            "--ignore-errors",
+        ])?;
+        let mut logs: BTreeMap<String, String> = BTreeMap::new();
+        for line in printed.lines() {
+            // [pod/NAME/CONTAINER] what it wrote
+            let Some((pod, line)) = line
+                .strip_prefix("[pod/")
+                .and_then(|rest| rest.split_once("] "))
+            else {
+                continue;
+            };
+            let name = pod.split('/').next().unwrap_or(pod);
+            let log = logs.entry(name.to_owned()).or_default();
+            log.push_str(line);
+            log.push('\n');
+        }
+        Ok(logs)
+    }
+
+    /// Deletes pods and waits until they are gone from the API server, which is when their node has let go of them.
+    ///
+    /// # Errors
+    /// They stay.
+    pub(crate) fn delete_pods(&self, names: &[&str]) -> anyhow::Result<()> {
+        let mut arguments = vec!["delete", "pods", "--grace-period=1", "--timeout=180s"];
+        arguments.extend(names);
+        self.kubectl(&arguments)?;
+        Ok(())
+    }
+
+    /// The pod of a release of a chart on a node, by the label that Helm's conventions give it.
+    ///
+    /// # Errors
+    /// There is not exactly one.
+    pub(crate) fn release_pod(&self, release: &str, node: &str) -> anyhow::Result<Pod> {
+        let pods = self.pods(&[
+            "--all-namespaces",
+            "--selector",
+            &format!("app.kubernetes.io/instance={release}"),
+            "--field-selector",
+            &format!("spec.nodeName={node}"),
+        ])?;
+        let mut pods: Vec<_> = pods.into_iter().filter(|pod| !pod.deleting).collect();
+        match (pods.pop(), pods.len()) {
+            (Some(pod), 0) => Ok(pod),
+            (None, _) => bail!("release {release} has no pod on {node}"),
+            (Some(_), others) => bail!("release {release} has {} pods on {node}", others + 1),
+        }
+    }
+
+    /// The names of all objects of a kind.
+    ///
+    /// # Errors
+    /// `kubectl` fails.
+    pub(crate) fn names_of(&self, kind: &str) -> anyhow::Result<Vec<String>> {
+        let printed = self.kubectl(&["get", kind, "--output=name"])?;
+        Ok(printed.lines().map(str::to_owned).collect())
+    }
+
+    /// Where a node's files are on this machine.
+    ///
+    /// # Errors
+    /// The node is not there.
+    pub(crate) fn node_root(&self, node: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.cluster.node(node)?.host_path("/"))
+    }
+
+    /// Brings the cluster back to how a test begins: every part runs, the nodes are ready and have their boards without
+    /// faults, and nothing of another test is left.
+    ///
+    /// # Errors
+    /// It can't be brought there.
+    pub(crate) fn fresh(&self) -> anyhow::Result<()> {
+        self.all_parts_run()?;
+        charts::uninstall_all(self)?;
+        let extra: Vec<_> = self
+            .names_of("namespaces")?
+            .into_iter()
+            .filter(|name| !self.namespaces.contains(name))
+            .collect();
+        if !extra.is_empty() {
+            let mut arguments = vec!["delete", "--timeout=120s"];
+            arguments.extend(extra.iter().map(String::as_str));
+            self.kubectl(&arguments)?;
+        }
+        self.kubectl(&[
+            "delete",
+            LEFTOVERS,
+            "--all",
+            "--namespace",
+            NAMESPACE,
+            "--grace-period=1",
+            "--timeout=180s",
+        ])?;
+        for node in [MIGNODE, H100NODE] {
+            self.node(node).inject(&["clear"])?;
+        }
+        for node in [MIGNODE, CPUNODE, H100NODE] {
+            until(&format!("{node} to be ready"), SOON, || {
+                let node = self.get(&["node", node])?;
+                let ready = node["status"]["conditions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+                ensure!(ready, "conditions {}", node["status"]["conditions"]);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Starts what a failed test has left stopped.
+    fn all_parts_run(&self) -> anyhow::Result<()> {
+        let mut services = vec![self.cluster.api_server()];
+        for name in [MIGNODE, CPUNODE, H100NODE] {
+            let node = self.cluster.node(name)?;
+            services.push(node.containerd());
+            services.push(node.kubelet());
+        }
+        for service in services {
+            if service.pid().is_none() {
+                service.start()?;
+            }
+        }
+        until("the API server to answer", LATER, || {
+            self.kubectl(&["get", "--raw", "/readyz"])
+        })?;
+        Ok(())
+    }
+
+    /// What a person would look at first: nodes, pods, events, and the last lines of our own components' logs.
+    pub(crate) fn describe_state(&self) -> String {
+        let mut text = String::new();
+        let mut section = |title: &str, arguments: &[&str]| {
+            let said = self.try_kubectl(arguments).map_or_else(
+                |error| format!("{error:#}"),
+                |said| said.stdout + &said.stderr,
+            );
+            for part in ["---- ", title, "\n", said.trim_end(), "\n"] {
+                text.push_str(part);
+            }
+        };
+        section(
+            "nodes",
+            &[
+                "get",
+                "nodes",
+                "--output=jsonpath={range .items[*]}{.metadata.name}: allocatable {.status.allocatable} taints {.spec.taints}{\"\\n\"}{end}",
+            ],
+        );
+        section(
+            "pods",
+            &["get", "pods", "--all-namespaces", "--output=wide"],
+        );
+        section(
+            "last events",
+            &[
+                "get",
+                "events",
+                "--all-namespaces",
+                "--sort-by=.metadata.creationTimestamp",
+                "--output=jsonpath={range .items[-15:]}{.involvedObject.kind}/{.involvedObject.name} {.reason}: {.message}{\"\\n\"}{end}",
+            ],
+        );
+        for pod in self.own_pods().unwrap_or_default() {
+            section(
+                &format!("log of {}", pod.line()),
+                &[
+                    "logs",
+                    "--namespace",
+                    &pod.namespace,
+                    &pod.name,
+                    "--all-containers",
+                    "--tail=25",
+                ],
+            );
+        }
+        text
+    }
+
+    /// The pods of our own components on the nodes.
+    pub(crate) fn own_pods(&self) -> anyhow::Result<Vec<Pod>> {
+        let all = self.get(&["pods", "--all-namespaces"])?;
+        all["items"]
+            .as_array()
+            .context("a list of pods without items")?
+            .iter()
+            .filter(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet")
+            .map(Pod::from_json)
+            .collect()
+    }
+}
+
+/// The folder of the checkout.
+pub(crate) fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::canonicalize(here.join("../.."))
+        .unwrap_or_else(|_| here.ancestors().nth(2).unwrap_or(here).to_path_buf())
+}
+
+/// A command's line, without what only leads into the namespaces.
+fn line_of(command: &Command) -> String {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let after = words
+        .iter()
+        .position(|word| word == "--")
+        .filter(|_| {
+            words
+                .first()
+                .is_some_and(|program| program.ends_with("nsenter"))
+        })
+        .map_or(0, |index| index + 1);
+    words[after..].join(" ")
+}
