@@ -138,7 +138,9 @@ fn own_nodes(device: &AdvertisedDevice, nodes: &NodeFiles) -> Result<Vec<Node>, 
         "the driver does not list its capability device nodes in mig-minors".to_owned()
     })?;
     let node = |path: String| {
-        let file = nodes.get(&path).ok_or_else(|| missing_node(&nodes.looked_at(&path)))?;
+        let file = nodes
+            .get(&path)
+            .ok_or_else(|| missing_node(&nodes.looked_at(&path)))?;
         Ok(Node::new(path, file))
     };
     paths.into_iter().map(node).collect()

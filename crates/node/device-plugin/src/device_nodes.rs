@@ -126,7 +126,11 @@ mod tests {
             on_node: "/".into(),
         };
         let control = ControlNodes::present(system);
-        let files = control.look(["/dev/null".to_owned(), "/etc".to_owned(), "/none".to_owned()]);
+        let files = control.look([
+            "/dev/null".to_owned(),
+            "/etc".to_owned(),
+            "/none".to_owned(),
+        ]);
         let null = files.get("/dev/null").unwrap();
         assert_eq!(null.on_node, Path::new("/dev/null"));
         let device = null.device.unwrap();
@@ -148,6 +152,9 @@ mod tests {
         let files = control.look([]);
         let uvm = files.get("/dev/nvidia-uvm").unwrap();
         assert_eq!(uvm.on_node, Path::new("/run/nvidia/driver/dev/nvidia-uvm"));
-        assert_eq!(files.looked_at("/dev/nvidia0"), root.path().join("dev/nvidia0"));
+        assert_eq!(
+            files.looked_at("/dev/nvidia0"),
+            root.path().join("dev/nvidia0")
+        );
     }
 }

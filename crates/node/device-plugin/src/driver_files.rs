@@ -58,7 +58,14 @@ const OTHER_NAMES: [(&str, &str); 5] = [
     ("libnvidia-vulkan-producer", "libnvidia-vulkan-producer.so"),
 ];
 
-const PROGRAM_FOLDERS: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+const PROGRAM_FOLDERS: [&str; 6] = [
+    "usr/local/sbin",
+    "usr/local/bin",
+    "usr/sbin",
+    "usr/bin",
+    "sbin",
+    "bin",
+];
 
 const PROGRAMS: [&str; 7] = [
     "nvidia-smi",
@@ -82,11 +89,26 @@ const CONFIGS: [(&str, &str); 13] = [
     ("vulkan/icd.d/nvidia_icd.x86_64.json", "/etc"),
     ("vulkan/icd.d/nvidia_icd.aarch64.json", "/etc"),
     ("glvnd/egl_vendor.d/10_nvidia.json", "/usr/share"),
-    ("egl/egl_external_platform.d/15_nvidia_gbm.json", "/usr/share"),
-    ("egl/egl_external_platform.d/10_nvidia_wayland.json", "/usr/share"),
-    ("egl/egl_external_platform.d/09_nvidia_wayland2.json", "/usr/share"),
-    ("egl/egl_external_platform.d/20_nvidia_xcb.json", "/usr/share"),
-    ("egl/egl_external_platform.d/20_nvidia_xlib.json", "/usr/share"),
+    (
+        "egl/egl_external_platform.d/15_nvidia_gbm.json",
+        "/usr/share",
+    ),
+    (
+        "egl/egl_external_platform.d/10_nvidia_wayland.json",
+        "/usr/share",
+    ),
+    (
+        "egl/egl_external_platform.d/09_nvidia_wayland2.json",
+        "/usr/share",
+    ),
+    (
+        "egl/egl_external_platform.d/20_nvidia_xcb.json",
+        "/usr/share",
+    ),
+    (
+        "egl/egl_external_platform.d/20_nvidia_xlib.json",
+        "/usr/share",
+    ),
     ("nvidia/nvoptix.bin", "/usr/share"),
 ];
 
@@ -234,7 +256,8 @@ impl DriverFiles {
                 }
             }
         }
-        self.libraries.sort_by(|one, other| one.path.cmp(&other.path));
+        self.libraries
+            .sort_by(|one, other| one.path.cmp(&other.path));
     }
 
     fn find_firmware(&mut self, root: &Path, version: &str) {
@@ -258,7 +281,13 @@ impl DriverFiles {
 }
 
 impl Library {
-    fn new(root: &Path, folder: &Path, path: PathBuf, elf: Elf, subfolder: Option<&'static str>) -> Self {
+    fn new(
+        root: &Path,
+        folder: &Path,
+        path: PathBuf,
+        elf: Elf,
+        subfolder: Option<&'static str>,
+    ) -> Self {
         let file_name = |path: &Path| {
             path.file_name()
                 .map(|name| name.to_string_lossy().into_owned())

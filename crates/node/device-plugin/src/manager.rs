@@ -16,8 +16,8 @@ use crate::advertise::unchecked;
 use crate::kubelet::{SocketId, watch_socket};
 use crate::registration::{Registrar, remove_abandoned_sockets};
 use crate::{
-    Advertisement, Config, ControlNodes, DeviceHealth, Fleet, Health, NodeFolder, PluginStatus, Registration,
-    Resource, StrategyError, Table, cdi, fleet, resources,
+    Advertisement, Config, ControlNodes, DeviceHealth, Fleet, Health, NodeFolder, PluginStatus,
+    Registration, Resource, StrategyError, Table, cdi, fleet, resources,
 };
 
 /// How often device nodes and the CDI specification are looked after: a file that was deleted or could not be written,
@@ -222,7 +222,10 @@ impl Manager {
             self.advertise(Table::new(resource, devices).with_control_nodes(self.control.clone()));
         }
         // Only what has something to advertise misses the kubelet.
-        let anything = self.tables.values().any(|table| !table.borrow().devices().is_empty());
+        let anything = self
+            .tables
+            .values()
+            .any(|table| !table.borrow().devices().is_empty());
         self.folder_missing = anything && !self.config.kubelet_dir.is_dir();
         if self.folder_missing {
             error.get_or_insert(format!(
@@ -268,8 +271,7 @@ impl Manager {
             let found = driver.map_or_else(cdi::Found::default, |driver| {
                 cdi::Found::look(&devices, driver.root, &driver.version, control, &mut scan)
             });
-            let (specification, mut unusable) =
-                cdi::Specification::new(&devices, &config, &found);
+            let (specification, mut unusable) = cdi::Specification::new(&devices, &config, &found);
             let folder = &config.cdi_spec_dir;
             let ensured = specification.ensure(folder);
             let reason = ensured.err().map(|error| error.to_string());

@@ -1,5 +1,8 @@
 //! Inventories for tests, built by hand: no driver needed.
 
+#[path = "../tests/support/elf.rs"]
+pub(crate) mod elf;
+
 use std::sync::Arc;
 
 use mig::{MigProfile, Placement, board};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::NodeFolder;
 use crate::cdi::Found;
 use crate::device_nodes::NodeFile;
 use crate::driver_files::{DriverFile, Library};
-use crate::NodeFolder;
 
 /// Mounts of the driver's files: read-only, and nothing in them can become more than a file.
 const FILE_OPTIONS: &[&str] = &["ro", "nosuid", "nodev", "rbind", "rprivate"];
@@ -78,7 +78,9 @@ impl Node {
             major: device.map(|device| device.major),
             minor: device.map(|device| device.minor),
             file_mode: device.map(|device| device.mode),
-            gid: device.map(|device| device.group).filter(|&group| group != 0),
+            gid: device
+                .map(|device| device.group)
+                .filter(|&group| group != 0),
             permissions: "rw",
         }
     }
@@ -151,9 +153,7 @@ fn by_names(root: &NodeFolder, libraries: &[Library]) -> Vec<Mount> {
 
 /// Each library where the driver has it, for hooks to make the rest.
 fn by_paths(root: &NodeFolder, libraries: &[Library]) -> Vec<Mount> {
-    let mount = |library: &Library| {
-        Mount::new(root, &library.path, in_container(&library.path))
-    };
+    let mount = |library: &Library| Mount::new(root, &library.path, in_container(&library.path));
     libraries.iter().map(mount).collect()
 }
 
@@ -190,7 +190,9 @@ fn hooks(program: &Path, libraries: &[Library]) -> Vec<Hook> {
         }
     }
     let hook = |command: &str, flag: &str, values: Vec<String>| {
-        let values = values.into_iter().flat_map(|value| [flag.to_owned(), value]);
+        let values = values
+            .into_iter()
+            .flat_map(|value| [flag.to_owned(), value]);
         Hook {
             hook_name: "createContainer",
             path: program.to_owned(),

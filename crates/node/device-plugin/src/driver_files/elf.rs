@@ -60,9 +60,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Elf>, ElfError> {
         EM_AARCH64 => Machine::Aarch64,
         _ => return Ok(None),
     };
-    let dynamic = header
-        .sections(endian, data)?
-        .dynamic_table(endian, data)?;
+    let dynamic = header.sections(endian, data)?.dynamic_table(endian, data)?;
     let soname = dynamic.iter().find(|entry| entry.tag == DT_SONAME);
     let soname = match soname {
         None => None,
