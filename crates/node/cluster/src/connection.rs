@@ -36,7 +36,8 @@ pub(crate) async fn config(kubeconfig: Option<&Path>) -> Result<Config, Error> {
         }
         None => Config::incluster().map_err(|error| Error::Config {
             reason: format!(
-                "{}; outside a pod of the cluster name a kubeconfig with --kubeconfig",
+                "{}; a pod needs its service account's token mounted (automountServiceAccountToken), and outside \
+                 the cluster --kubeconfig names a kubeconfig",
                 causes(&error)
             ),
         }),

@@ -201,8 +201,13 @@ pub(crate) fn of_status(status: &Status, asked: Asked<'_>) -> Error {
         403 if is_missing_right(&message) => Error::Forbidden { access, message },
         403 => Error::Denied { access, message },
         422 if message.contains("denied request") => Error::Denied { access, message },
-        404 if is_of_nodes(access) => Error::NodeNotFound {
+        404 if is_of_nodes(access) && names(status, asked.node) => Error::NodeNotFound {
             node: asked.node.to_owned(),
+        },
+        404 if status.details.is_none() => Error::Unintelligible {
+            server,
+            access,
+            reason: message,
         },
         409 => Error::Conflict {
             access,
@@ -225,6 +230,12 @@ pub(crate) fn of_status(status: &Status, asked: Asked<'_>) -> Error {
 
 fn is_of_nodes(access: Access) -> bool {
     access.resource == "nodes" || access.resource.starts_with("nodes/")
+}
+
+/// Whether the status speaks of the object of this name, as an API server's does, and not of a path.
+fn names(status: &Status, object: &str) -> bool {
+    let details = status.details.as_ref();
+    details.is_some_and(|details| details.name == object)
 }
 
 /// The authorizer's wording, as against that of an admission policy: `User "x" cannot patch resource "nodes"`.
@@ -252,31 +263,36 @@ pub(crate) fn clipped(text: &str, most: usize) -> String {
     format!("{}{MORE}", text.get(..end).unwrap_or_default())
 }
 
-/// An error's causes in one line, each said once.
+/// An error and its causes in one line, without what was said already.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let said = error.to_string();
-        next = error.source();
-        // A message that only repeats what its cause says is left to the cause.
-        if next.is_some_and(|cause| said.contains(&cause.to_string())) || text.contains(&said) {
-            continue;
-        }
-        if !text.is_empty() {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
             text.push_str(": ");
+            text.push_str(&said);
         }
-        text.push_str(&said);
+        next = cause.source();
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use kube::core::response::StatusDetails;
+
     use super::*;
 
     fn of(code: u16, message: &str, access: Access) -> Error {
-        let status = Status::failure(message, "Whatever").with_code(code);
+        let details = StatusDetails {
+            name: "mignode".into(),
+            kind: "nodes".into(),
+            ..StatusDetails::default()
+        };
+        let status = Status::failure(message, "Whatever")
+            .with_code(code)
+            .with_details(details);
         let asked = Asked {
             server: "https://10.96.0.1:443",
             node: "mignode",
@@ -340,6 +356,19 @@ mod tests {
             of(404, "m", Access::GET_POD),
             Error::Refused { code: 404, .. }
         ));
+    }
+
+    #[test]
+    fn something_else_on_the_servers_port_is_not_taken_for_a_cluster_without_the_node() {
+        let status = Status::failure("404 page not found", "").with_code(404);
+        let asked = Asked {
+            server: "http://localhost",
+            node: "mignode",
+            access: Access::GET_NODE,
+            object: "node mignode",
+        };
+        let error = of_status(&status, asked);
+        assert!(matches!(error, Error::Unintelligible { .. }), "{error:?}");
     }
 
     #[test]

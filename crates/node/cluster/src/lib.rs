@@ -41,6 +41,7 @@ mod label_syntax;
 mod labels;
 mod node_feature;
 mod persist;
+mod retire;
 mod taint;
 
 pub use client::NodeClient;
@@ -52,4 +53,5 @@ pub use label_syntax::InvalidLabel;
 pub use labels::{Applied, LabelConflict, Labels};
 pub use node_feature::NodeFeature;
 pub use persist::{backoff, persist};
+pub use retire::{Retired, retire};
 pub use taint::PARTITIONING_TAINT;
