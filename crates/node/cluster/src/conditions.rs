@@ -166,7 +166,10 @@ mod tests {
     #[test]
     fn what_is_so_already_needs_no_request() {
         let ready = json!({"type": "Ready", "status": "True"});
-        assert_eq!(changed(&[ready.clone()], &[], &json!("1")), None);
+        assert_eq!(
+            changed(std::slice::from_ref(&ready), &[], &json!("1")),
+            None
+        );
         let wanted = [layout(ConditionStatus::True, "m")];
         let mut now = changed(&[ready], &wanted, &json!("1")).unwrap();
         assert_eq!(changed(&now, &wanted, &json!("2")), None);

@@ -287,8 +287,11 @@ mod tests {
     fn of(code: u16, message: &str, access: Access) -> Error {
         let details = StatusDetails {
             name: "mignode".into(),
+            group: String::new(),
             kind: "nodes".into(),
-            ..StatusDetails::default()
+            uid: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds: 0,
         };
         let status = Status::failure(message, "Whatever")
             .with_code(code)

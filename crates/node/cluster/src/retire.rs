@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_waited_for_until_its_pods_are_gone() {
         let (kubeconfig, left) = server(3).await;
-        let wait = Duration::from_secs(60);
+        let wait = Duration::from_mins(1);
         let retired = retire(Some(kubeconfig.path()), "gpu", "agent", wait).await;
         assert_eq!(retired.unwrap(), Retired::Gone);
         assert_eq!(left.load(Ordering::SeqCst), 0);
@@ -134,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_not_there_is_no_failure() {
         let (kubeconfig, _) = server(0).await;
-        let wait = Duration::from_secs(60);
+        let wait = Duration::from_mins(1);
         let retired = retire(Some(kubeconfig.path()), "gpu", "agent", wait).await;
         assert_eq!(retired.unwrap(), Retired::Absent);
     }
