@@ -22,16 +22,16 @@ use crate::step::{Error, release_binary, root};
 pub(crate) struct Images {
     /// Only these: migpool, cuda-stand-in, busybox, pynvml, pause
     #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Put this program into the image `migpool` instead of building the release binary (for a debug build, say)
     #[arg(long, value_name = "PATH")]
-    binary: Option<PathBuf>,
+    pub(crate) binary: Option<PathBuf>,
     /// Build even if no input changed
     #[arg(long)]
-    rebuild: bool,
+    pub(crate) rebuild: bool,
     /// Build each twice, from nothing, and fail if the two differ in a byte
     #[arg(long)]
-    check: bool,
+    pub(crate) check: bool,
 }
 
 impl Images {
