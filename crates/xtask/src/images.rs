@@ -1,7 +1,7 @@
 //! `cargo xtask images`: the container images as docker-archive files in `target/images`, made on this machine
 //! without a Docker daemon and without a registry.
 //!
-//! An [`Image`](image::Image) is a folder in `images/` with a Dockerfile and a script that makes the image's root
+//! An [`Image`] is a folder in `images/` with a Dockerfile and a script that makes the image's root
 //! folder; [`build`] runs the script, and has buildah build the Dockerfile's stage `packed` from that folder. A file
 //! beside each archive says from which inputs it was made, so that it is made anew only when they change.
 
