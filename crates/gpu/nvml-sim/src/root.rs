@@ -8,9 +8,11 @@
 //!                                                   are to get them; one capability for each instance that exists
 //! ROOT/proc/driver/...                              capabilities, mig-minors, version
 //! ROOT/sim/state                                    the state that all processes share
+//! ROOT/sim/boot-id                                  on a node: the kernel's boot that the simulated node has booted with
 //! ROOT/lib/firmware/nvidia/580.159.04/gsp_simulated.bin   the same file, as containers get it
 //! ```
 
+mod boot;
 mod create;
 mod describe;
 mod machine;

@@ -300,3 +300,19 @@ fn everything_below(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[test]
+fn the_simulated_node_boots_once_with_each_boot_of_its_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = create(&folder, false).unwrap();
+    enable(root.driver());
+    create_slice(root.driver()).unwrap();
+    let slices = || root.state().unwrap().gpus[0].instances.len();
+    assert!(!root.boot_with_machine("monday").unwrap());
+    assert!(!root.boot_with_machine("monday").unwrap());
+    assert_eq!(slices(), 1);
+    assert!(root.boot_with_machine("tuesday").unwrap());
+    assert_eq!((slices(), root.state().unwrap().boots), (0, 2));
+    assert!(!root.boot_with_machine("tuesday").unwrap());
+    assert_eq!(root.state().unwrap().boots, 2);
+}

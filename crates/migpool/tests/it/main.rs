@@ -13,4 +13,5 @@ mod full_disk;
 mod node_components;
 mod pods;
 mod restart;
+mod sim_node;
 mod simulated;
