@@ -262,7 +262,8 @@ impl DriverFiles {
 
     fn find_firmware(&mut self, root: &Path, version: &str) {
         let is_firmware = |name: &str| {
-            (name.starts_with("gsp") || name.starts_with("ucodes")) && name.ends_with(".bin")
+            let stem = name.strip_suffix(".bin");
+            stem.is_some_and(|stem| stem.starts_with("gsp") || stem.starts_with("ucodes"))
         };
         let mut names = BTreeSet::new();
         for folder in firmware_folders(version) {

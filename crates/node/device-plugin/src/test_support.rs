@@ -1,6 +1,6 @@
 //! Inventories for tests, built by hand: no driver needed.
 
-#[path = "../tests/support/elf.rs"]
+#[path = "../tests/it/elf.rs"]
 pub(crate) mod elf;
 
 use std::sync::Arc;

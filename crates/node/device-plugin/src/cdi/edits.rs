@@ -60,9 +60,9 @@ pub(crate) struct Mount {
 
 /// A program that the runtime runs for a container that it makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Hook {
-    hook_name: &'static str,
+    #[serde(rename = "hookName")]
+    stage: &'static str,
     path: PathBuf,
     args: Vec<String>,
 }
@@ -181,9 +181,12 @@ fn hooks(program: &Path, libraries: &[Library]) -> Vec<Hook> {
             link(&name, &library.soname);
         }
         for other in &library.other_names {
+            // What has a version of its own is no plain name of the library's.
+            let is_plain = Path::new(other).extension() == Some("so".as_ref());
+            let target = if is_plain { &*library.soname } else { &*name };
             // A link in a folder below leads out of it first.
             let out = "../".repeat(other.matches('/').count());
-            link(&format!("{out}{}", library.soname), other);
+            link(&format!("{out}{target}"), other);
         }
         if !folders.contains(&folder) {
             folders.push(folder);
@@ -194,7 +197,7 @@ fn hooks(program: &Path, libraries: &[Library]) -> Vec<Hook> {
             .into_iter()
             .flat_map(|value| [flag.to_owned(), value]);
         Hook {
-            hook_name: "createContainer",
+            stage: "createContainer",
             path: program.to_owned(),
             args: arguments(program, command).chain(values).collect(),
         }

@@ -6,7 +6,6 @@ pub(crate) const X86_64: u16 = 62;
 /// An ELF file for a machine, with this SONAME: a head, the strings, the dynamic section, and the table of these.
 pub(crate) fn library(machine: u16, soname: &str) -> Vec<u8> {
     const HEAD: u64 = 64;
-    const SECTION: u64 = 64;
     const DYNAMIC: u32 = 6;
     const STRINGS: u32 = 3;
     const SONAME: u64 = 14;
@@ -30,7 +29,7 @@ pub(crate) fn library(machine: u16, soname: &str) -> Vec<u8> {
     file.extend(&strings);
     file.resize(usize::try_from(dynamic_at).unwrap(), 0);
     file.extend(dynamic.iter().flat_map(|number| number.to_le_bytes()));
-    file.extend([0; SECTION as usize]);
+    file.extend([0; 64]); // the section that ELF wants first
     let mut section = |kind: u32, at: u64, size: u64, link: u32, entry: u64| {
         file.extend(0_u32.to_le_bytes());
         file.extend(kind.to_le_bytes());

@@ -1,152 +1,20 @@
-//! The plugin against a small kubelet, over real sockets; the node's GPUs are simulated ones.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "support/kubelet.rs"]
-mod kubelet;
+//! What the kubelet sees of the plugin.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kubelet::Kubelet;
-use mig::{MigStrategy, NodeLayout};
+use crate::kubelet::Kubelet;
+use crate::node::{Node, clear, partition};
+use mig::MigStrategy;
 use migpool_device_plugin::{
-    Config, DeviceListStrategy, Error, Fault, Health, Location, PluginStatus, Registration,
-    ResourceStatus, run,
+    Config, Fault, Health, Location, PluginStatus, Registration, ResourceStatus,
 };
-use nvml::{FailedGpu, Inventory, Nvml};
-use nvml_sim::DriverRoot;
-use partition::{Options, Partitioner};
-use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use nvml::FailedGpu;
 
 const GPU: &str = "nvidia.com/gpu";
 const MIG_1G: &str = "nvidia.com/mig-1g.5gb";
 const MIG_3G: &str = "nvidia.com/mig-3g.20gb";
-
-/// A node of simulated A100s with a plugin on it.
-struct Node {
-    folder: TempDir,
-    nvml: Nvml,
-    inventory: watch::Sender<Arc<Inventory>>,
-    health: watch::Sender<Arc<Health>>,
-    status: watch::Receiver<PluginStatus>,
-    cancel: CancellationToken,
-    plugin: Option<JoinHandle<Result<(), Error>>>,
-}
-
-impl Node {
-    /// So many A100s, each with this layout.
-    fn new(gpus: u32, layout: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("root");
-        let board = mig::board("A100-40GB").unwrap();
-        DriverRoot::create(&root, &[(board, gpus)]).unwrap();
-        let nvml = Nvml::load(&root).unwrap();
-        partition(&nvml, folder.path(), layout);
-        let inventory = watch::Sender::new(Arc::new(nvml.inventory().unwrap()));
-        let health = watch::Sender::new(Arc::new(Health::default()));
-        let cancel = CancellationToken::new();
-        let status = watch::channel(PluginStatus::default()).1;
-        Self {
-            folder,
-            nvml,
-            inventory,
-            health,
-            status,
-            cancel,
-            plugin: None,
-        }
-    }
-
-    fn kubelet_dir(&self) -> std::path::PathBuf {
-        self.folder.path().join("kubelet")
-    }
-
-    fn cdi_file(&self) -> std::path::PathBuf {
-        let folder = self.folder.path().join("cdi");
-        folder.join("k8s.device-plugin.nvidia.com-gpu.json")
-    }
-
-    fn config(&self, mig_strategy: MigStrategy) -> Config {
-        let root = self.folder.path().join("root");
-        Config {
-            mig_strategy,
-            dev_root: Some(root),
-            kubelet_dir: self.kubelet_dir(),
-            cdi_spec_dir: self.folder.path().join("cdi"),
-            sysfs: self.folder.path().join("sys"),
-            ..Config::default()
-        }
-    }
-
-    fn start(&mut self, config: Config) {
-        let (status, watched) = watch::channel(PluginStatus::default());
-        self.status = watched;
-        self.cancel = CancellationToken::new();
-        self.plugin = Some(tokio::spawn(run(
-            config,
-            self.inventory.subscribe(),
-            self.health.subscribe(),
-            status,
-            self.cancel.clone(),
-        )));
-    }
-
-    async fn stop(&mut self) {
-        self.cancel.cancel();
-        self.plugin.take().unwrap().await.unwrap().unwrap();
-    }
-
-    /// Takes a new snapshot, as the agent does after an event.
-    fn look(&self) {
-        self.inventory
-            .send_replace(Arc::new(self.nvml.inventory().unwrap()));
-    }
-
-    async fn until_status(&mut self, wanted: impl FnMut(&PluginStatus) -> bool) -> PluginStatus {
-        self.status.wait_for(wanted).await.unwrap().clone()
-    }
-}
-
-/// Brings the GPUs to a layout, whatever is there.
-fn partition(nvml: &Nvml, folder: &Path, layout: &str) {
-    let options = Options {
-        replace_all: true,
-        ..Options::default()
-    };
-    let layout: NodeLayout = layout.parse().unwrap();
-    let partitioner = Partitioner::new(nvml.clone(), folder.join("partition"));
-    let report = partitioner.apply(&layout, options, &[]).unwrap();
-    assert!(report.is_done(), "{report:?}");
-}
-
-/// Destroys all instances of a GPU and leaves its MIG mode on.
-fn clear(nvml: &Nvml, gpu: &nvml::Gpu) {
-    for instance in &gpu.instances {
-        for compute in &instance.compute_instances {
-            nvml.destroy_compute_instance(&gpu.uuid, instance.id, compute.id)
-                .unwrap();
-        }
-        nvml.destroy_gpu_instance(&gpu.uuid, instance.id).unwrap();
-    }
-}
-
-/// Waits until it is so, at most a minute.
-async fn eventually(mut so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), waiting)
-        .await
-        .expect("it never came to be so");
-}
 
 fn sockets(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().flatten();
@@ -196,82 +64,6 @@ async fn device_specs_name_files_that_are_there() {
         assert!(Path::new(&spec.host_path).exists(), "{spec:?}");
         assert!(spec.container_path.starts_with("/dev/nvidia"), "{spec:?}");
     }
-}
-
-#[tokio::test]
-async fn a_cdi_name_that_is_allocated_is_in_the_specification() {
-    let mut node = Node::new(2, "3g.20gb");
-    let kubelet = Kubelet::start(&node.kubelet_dir());
-    let config = Config {
-        device_list_strategies: vec![DeviceListStrategy::CdiCri],
-        ..node.config(MigStrategy::Single)
-    };
-    node.start(config);
-    let resource = kubelet.until_counts(GPU, 4, 4).await;
-    let id = resource.devices.keys().next().unwrap();
-    let response = kubelet.allocate(GPU, &[id]).await.unwrap();
-    let name = response.cdi_devices[0].name.clone();
-
-    let spec: serde_json::Value =
-        serde_json::from_slice(&fs::read(node.cdi_file()).unwrap()).unwrap();
-    let kind = spec["kind"].as_str().unwrap();
-    let devices = spec["devices"].as_array().unwrap();
-    let device = devices
-        .iter()
-        .find(|device| format!("{kind}={}", device["name"].as_str().unwrap()) == name)
-        .unwrap();
-    for node in device["containerEdits"]["deviceNodes"].as_array().unwrap() {
-        assert!(
-            Path::new(node["hostPath"].as_str().unwrap()).exists(),
-            "{node}"
-        );
-    }
-    assert_eq!(devices.len(), 4);
-}
-
-#[tokio::test]
-async fn a_cdi_specification_that_was_deleted_or_became_old_is_written_again() {
-    let mut node = Node::new(1, "3g.20gb");
-    let kubelet = Kubelet::start(&node.kubelet_dir());
-    node.start(Config {
-        device_list_strategies: vec![DeviceListStrategy::CdiCri],
-        ..node.config(MigStrategy::Single)
-    });
-    kubelet.until_counts(GPU, 2, 2).await;
-    let file = node.cdi_file();
-    fs::remove_file(&file).unwrap();
-    // A control node that appears when it is first used belongs into the specification, too.
-    let late = "/dev/nvidia-modeset";
-    assert!(!node.folder.path().join("root").join(&late[1..]).exists());
-    fs::write(node.folder.path().join("root").join(&late[1..]), "").unwrap();
-    eventually(|| fs::read_to_string(&file).is_ok_and(|text| text.contains(late))).await;
-}
-
-#[tokio::test]
-async fn slices_without_a_cdi_specification_are_unhealthy_until_it_can_be_written() {
-    let mut node = Node::new(1, "3g.20gb");
-    let kubelet = Kubelet::start(&node.kubelet_dir());
-    let folder = node.folder.path().join("cdi");
-    fs::write(&folder, "in the way").unwrap();
-    node.start(Config {
-        device_list_strategies: vec![DeviceListStrategy::CdiCri],
-        ..node.config(MigStrategy::Single)
-    });
-    let resource = kubelet.until_counts(GPU, 2, 0).await;
-    let id = resource.devices.keys().next().unwrap();
-    let error = kubelet.allocate(GPU, &[id]).await.unwrap_err();
-    assert!(
-        error.message().contains("CDI specification"),
-        "{}",
-        error.message()
-    );
-    let says = |status: &PluginStatus| status.error.as_ref().is_some_and(|e| e.contains("CDI"));
-    node.until_status(says).await;
-
-    fs::remove_file(&folder).unwrap();
-    kubelet.until_counts(GPU, 2, 2).await;
-    assert!(node.cdi_file().exists());
-    node.until_status(PluginStatus::is_ready).await;
 }
 
 #[tokio::test]
@@ -463,4 +255,21 @@ async fn a_plugin_that_ends_takes_its_sockets_along_and_the_next_one_registers()
         now.connected && now.devices.len() == 7 && now.endpoint != first
     });
     second.await;
+}
+
+#[tokio::test]
+async fn a_kubelet_whose_folder_is_missing_is_waited_for_and_told_of() {
+    let mut node = Node::new(1, "1g.5gb");
+    let folder = node.kubelet_dir();
+    node.start(node.config(MigStrategy::Single));
+    let says = |status: &PluginStatus| {
+        let error = status.error.as_ref();
+        error.is_some_and(|error| error.contains(&folder.display().to_string()))
+    };
+    let status = node.until_status(says).await;
+    assert!(!status.is_ready());
+
+    let kubelet = Kubelet::start(&folder);
+    kubelet.until_counts(GPU, 7, 7).await;
+    node.until_status(PluginStatus::is_ready).await;
 }
