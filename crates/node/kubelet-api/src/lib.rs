@@ -4,9 +4,10 @@
 //! [`pod_resources::v1`] is how anyone on the node learns which pod holds which device, and
 //! [`plugin_registration::v1`] is the kubelet's plugin watcher. All three are generated from the
 //! `.proto` files in `proto/`. [`uds`] is the transport they share: gRPC over a Unix socket, on
-//! either side of it.
+//! either side of it. [`holdings`] asks the second the one question that several of us have.
 #![forbid(unsafe_code)]
 
+pub mod holdings;
 pub mod uds;
 
 /// How devices are advertised and allocated.
