@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod charts;
+mod cluster;
 mod demo;
+mod e2e;
 mod images;
 #[cfg(test)]
 mod specification;
@@ -33,8 +36,14 @@ enum Chore {
     Demo,
     /// Speed and size against the goals of SPECIFICATION.md
     Bench(bench::Bench),
+    /// The charts, packed into a repository in target/charts that `migpool up --chart-repository` serves
+    Charts(charts::Charts),
     /// The container images as files in target/images, made without a Docker daemon and without a registry
     Images(images::Images),
+    /// A Kubernetes on this machine, of nodes with simulated boards: up, down, kubectl ARGS, helm ARGS, shell NODE
+    Cluster(cluster::Cluster),
+    /// Every promise about a Kubernetes cluster, tried on a real one
+    E2e(e2e::EndToEnd),
 }
 
 fn main() -> ExitCode {
@@ -42,7 +51,10 @@ fn main() -> ExitCode {
         Chore::Test(test) => test.run(),
         Chore::Demo => demo::run(),
         Chore::Bench(bench) => bench.run(),
+        Chore::Charts(charts) => charts.run(),
         Chore::Images(images) => images.run(),
+        Chore::Cluster(cluster) => cluster.run(),
+        Chore::E2e(e2e) => e2e.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -77,17 +77,9 @@ pub enum Error {
         /// What is wrong with the answer.
         source: serde_json::Error,
     },
-    /// Something did not come in time.
-    #[error("{source}\n{log}")]
-    TimedOut {
-        /// What was waited for.
-        source: wait::TimedOut,
-        /// What the service that it was waited for said last.
-        log: String,
-    },
-    /// A process of the cluster does not end.
+    /// Something did not come, or a process of the cluster does not end.
     #[error(transparent)]
-    Stuck(wait::TimedOut),
+    TimedOut(#[from] wait::TimedOut),
 }
 
 /// A running cluster.
@@ -103,6 +95,8 @@ pub struct Cluster {
     owner: Option<ChildStdin>,
 }
 
+/// How long anything that has to come up may take. On a busy machine that is long.
+const PATIENCE: Duration = Duration::from_mins(2);
 const CONTROL_NAMESPACE: &str = "control-plane";
 
 impl Cluster {
@@ -336,25 +330,18 @@ impl Cluster {
     /// When that does not come within two minutes: with the end of the log of what is late.
     pub fn wait_until_ready(&self) -> Result<(), Error> {
         self.wait_for_api_server()?;
-        let limit = Duration::from_mins(2);
         for node in &self.nodes {
-            wait::until(&format!("{} to be Ready", node.name()), limit, || {
+            let what = format!("{} to be Ready", node.name());
+            node.kubelet().serves(&what, PATIENCE, || {
                 let status = self.kubectl_json(["get", "node", node.name()]);
                 ready(&status.map_err(|error| error.to_string())?)
-            })
-            .map_err(|source| Error::TimedOut {
-                source,
-                log: node.kubelet().log_tail(),
             })?;
         }
-        wait::until("the default service account", limit, || {
-            self.kubectl(["get", "serviceaccount", "default"])
-        })
-        .map(drop)
-        .map_err(|source| Error::TimedOut {
-            source,
-            log: self.controller_manager().log_tail(),
-        })
+        self.controller_manager()
+            .serves("the default service account", PATIENCE, || {
+                self.kubectl(["get", "serviceaccount", "default"])
+            })?;
+        Ok(())
     }
 
     /// Waits until the API server serves.
@@ -362,14 +349,10 @@ impl Cluster {
     /// # Errors
     /// When that does not come within two minutes: with the end of its log.
     pub fn wait_for_api_server(&self) -> Result<(), Error> {
-        wait::until("the API server", Duration::from_mins(2), || {
+        self.api_server().serves("the API server", PATIENCE, || {
             self.kubectl(["get", "--raw", "/readyz"])
-        })
-        .map(drop)
-        .map_err(|source| Error::TimedOut {
-            source,
-            log: self.api_server().log_tail(),
-        })
+        })?;
+        Ok(())
     }
 
     fn certify(&self, config: &Config) -> Result<(), Error> {
@@ -481,8 +464,7 @@ fn sweep(state: &State) -> Result<(), Error> {
                 Err(format!("{left:?}"))
             }
         },
-    )
-    .map_err(Error::Stuck)?;
+    )?;
     cgroups::delete(&cgroups::name(state.dir()))?;
     Ok(state.delete()?)
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups;
+
 /// The control plane's address on the nodes' network; also every node's way out.
 pub(crate) const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
 /// The `kubernetes` service: an address of the control plane itself, so nobody needs to translate it.
@@ -51,6 +53,15 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The name of its corner in every cgroup hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        let dir = self.state_dir.canonicalize();
+        cgroups::name(dir.as_deref().unwrap_or(&self.state_dir))
+    }
+}
+
 /// The folder that cargo builds into.
 fn target_dir() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -59,7 +70,8 @@ fn target_dir() -> PathBuf {
 }
 
 /// The image archives of a folder, by name.
-fn archives(folder: &Path) -> Vec<PathBuf> {
+#[must_use]
+pub fn archives(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };

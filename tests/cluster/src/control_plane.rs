@@ -83,6 +83,9 @@ fn controller_manager(state: &State) -> Vec<String> {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--leader-elect=false".into(),
         "--use-service-account-credentials=true".into(),
+        // Its controllers start one after the other, each after some requests that it otherwise spreads over seconds.
+        "--kube-api-qps=1000".into(),
+        "--kube-api-burst=1000".into(),
         format!(
             "--service-account-private-key-file={}",
             state.pki("sa.key").display()

@@ -2,7 +2,6 @@
 set -eu
 exec 4<&0 </dev/null
 mount -t tmpfs -o mode=755 tmpfs /run
-mount -t sysfs sysfs /sys
 # The nodes' scripts find this network by its name.
 mkdir /run/netns
 touch /run/netns/control

@@ -25,9 +25,9 @@ mod state;
 mod wait;
 
 pub use cluster::{Cluster, Error};
-pub use config::{Config, Lifetime};
+pub use config::{Config, Lifetime, archives};
 pub use node::Node;
-pub use packages::Error as PackagesError;
+pub use packages::{Error as PackagesError, possible};
 pub use parts::{Error as PartsError, Parts};
 pub use run::Error as RunError;
 pub use service::{Error as ServiceError, Service};

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use test_cluster::{Cluster, Config, Error, Lifetime, Parts};
@@ -14,6 +16,9 @@ use test_cluster::{Cluster, Config, Error, Lifetime, Parts};
     disable_help_subcommand = true
 )]
 struct Arguments {
+    /// Which cluster: the name of its state folder in the target folder
+    #[arg(long, default_value = "cluster")]
+    name: String,
     #[command(subcommand)]
     action: Action,
 }
@@ -27,6 +32,12 @@ enum Action {
         /// The nodes' names
         #[arg(long, value_delimiter = ',')]
         nodes: Option<Vec<String>>,
+        /// Another folder of image archives than target/images
+        #[arg(long)]
+        images: Option<PathBuf>,
+        /// Leave the nodes without simulated boards
+        #[arg(long)]
+        no_boards: bool,
     },
     /// Stop it and delete all that is left of it
     Down,
@@ -53,7 +64,8 @@ struct Words {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().action) {
+    let Arguments { name, action } = Arguments::parse();
+    match run(&name, action) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -62,18 +74,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(action: Action) -> Result<ExitCode, Error> {
-    let mut config = Config::new("cluster", Lifetime::UntilStopped);
+fn run(name: &str, action: Action) -> Result<ExitCode, Error> {
+    let mut config = Config::new(name, Lifetime::UntilStopped);
     let attach = || Cluster::attach(&config.state_dir);
     match action {
         Action::Parts => {
             Parts::ensure()?;
         }
-        Action::Up { nodes } => {
+        Action::Up {
+            nodes,
+            images,
+            no_boards,
+        } => {
             if let Some(nodes) = nodes {
                 config.nodes = nodes;
             }
-            Cluster::start(&Parts::ensure()?, &config)?;
+            if let Some(images) = images {
+                config.images = test_cluster::archives(&images);
+            }
+            let cluster = Cluster::start(&Parts::ensure()?, &config)?;
+            if !no_boards {
+                give_boards(&cluster)?;
+            }
         }
         Action::Down => Cluster::stop_at(&config.state_dir)?,
         Action::Kubectl(Words { words }) => return pass(attach()?.command("kubectl").args(words)),
@@ -90,6 +112,42 @@ fn run(action: Action) -> Result<ExitCode, Error> {
         Action::Logs => println!("{}", attach()?.logs()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Simulated boards for the nodes that are named after them, by our own chart.
+fn give_boards(cluster: &Cluster) -> Result<(), Error> {
+    for (node, board, count) in [
+        ("mignode", "A100-SXM4-40GB", 8),
+        ("h100node", "H100-SXM5-80GB", 2),
+    ] {
+        if cluster.node(node).is_err() {
+            continue;
+        }
+        cluster.helm([
+            "upgrade",
+            "--install",
+            &format!("boards-{node}"),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/nvml-sim"),
+            "--namespace=nvml-sim",
+            "--create-namespace",
+            &format!("--set=boards[0].name={board},boards[0].count={count}"),
+            &format!("--set=nodeSelector.kubernetes\\.io/hostname={node}"),
+        ])?;
+        // helm does not wait for daemon sets whose pods are replaced by hand only.
+        let pods = format!("--selector=app.kubernetes.io/instance=boards-{node}");
+        test_cluster::until("the simulated boards", Duration::from_mins(1), || {
+            cluster.kubectl([
+                "wait",
+                "pod",
+                "--namespace=nvml-sim",
+                &pods,
+                "--for=condition=Ready",
+                "--timeout=30s",
+            ])
+        })?;
+        println!("{node} has {count} simulated {board}");
+    }
+    Ok(())
 }
 
 /// Runs a program with our own stdin and output, and ends as it does.

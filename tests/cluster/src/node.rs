@@ -13,7 +13,7 @@ use crate::config::{CONTROL_PLANE, Place};
 use crate::namespace::{self, Namespace, Setup};
 use crate::service::{Program, Service};
 use crate::state::{self, State};
-use crate::{cgroups, run, service, wait};
+use crate::{cgroups, run, service};
 
 /// Why a node could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +33,6 @@ pub enum Error {
     /// One of its services.
     #[error(transparent)]
     Service(#[from] service::Error),
-    /// containerd does not answer.
-    #[error("{source}\n{log}")]
-    NoContainerd {
-        /// What was waited for.
-        source: wait::TimedOut,
-        /// What containerd said last.
-        log: String,
-    },
     /// An image archive cannot be read.
     #[error("cannot read the image archive {path}: {source}")]
     Archive {
@@ -203,16 +195,12 @@ impl Node {
 
     /// Waits until containerd answers.
     pub(crate) fn wait_for_containerd(&self) -> Result<(), Error> {
-        wait::until(
-            &format!("the containerd of {}", self.name()),
-            Duration::from_mins(1),
-            || run::output(self.command("ctr").args(["--timeout", "2s", "version"])),
-        )
-        .map(drop)
-        .map_err(|source| Error::NoContainerd {
-            source,
-            log: self.containerd().log_tail(),
-        })
+        let what = format!("the containerd of {}", self.name());
+        self.containerd()
+            .serves(&what, Duration::from_mins(1), || {
+                run::output(self.command("ctr").args(["--timeout", "2s", "version"]))
+            })?;
+        Ok(())
     }
 }
 
@@ -245,7 +233,6 @@ fn write_configuration(state: &State, name: &str, place: Place) -> Result<(), Er
             format!("127.0.0.1 localhost\n{} {name}\n", place.address()),
         ),
         ("hostname", format!("{name}\n")),
-        // Nothing outside can be asked for names. A pod's own file may not be empty.
         ("resolv.conf", format!("nameserver {CONTROL_PLANE}\n")),
     ] {
         state.write(&etc.join(path), &text)?;
@@ -271,6 +258,8 @@ fn kubelet_configuration(cgroup: &str) -> String {
         "failCgroupV1": false,
         "failSwapOn": false,
         "resolvConf": "/etc/resolv.conf",
+        // Nothing serves names there: a pod that asks hears so at once.
+        "clusterDNS": [CONTROL_PLANE],
         "maxPods": 250,
         // Changes are to be seen in seconds: by the pods in their volumes, and by the cluster in the node's status.
         "syncFrequency": "2s",

@@ -41,6 +41,7 @@ for name in alternatives ethertypes group iproute2 ld.so.cache ld.so.conf ld.so.
     fi
 done
 cp -R "$DATA/etc/." etc/
+tr -d - <proc/sys/kernel/random/uuid >etc/machine-id
 
 # A kubelet sets these for the whole machine. It finds them set, and leaves the machine's alone.
 mkdir etc/sysctl

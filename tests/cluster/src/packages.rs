@@ -46,7 +46,10 @@ const NEEDED: [(&str, &str); 9] = [
 ];
 
 /// Whether this user on this system can have a cluster at all, whatever is installed.
-pub(crate) fn allowed() -> Result<(), Error> {
+///
+/// # Errors
+/// On another system than Linux, and as another user than root.
+pub fn possible() -> Result<(), Error> {
     if !cfg!(target_os = "linux") {
         return Err(Error::NotLinux(std::env::consts::OS));
     }
@@ -60,7 +63,7 @@ pub(crate) fn allowed() -> Result<(), Error> {
 
 /// Installs what is missing where the system is Debian or Ubuntu, and says so.
 pub(crate) fn ensure() -> Result<(), Error> {
-    allowed()?;
+    possible()?;
     let programs = missing();
     if programs.is_empty() {
         return Ok(());

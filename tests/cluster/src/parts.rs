@@ -147,6 +147,21 @@ impl Parts {
         Ok(Self { cache, folders })
     }
 
+    /// Whether all of them are in the cache, so that [`Parts::ensure`] has nothing to build.
+    ///
+    /// # Errors
+    /// When Go is missing, or the cache cannot be read.
+    pub fn cached() -> Result<bool, Error> {
+        let cache = cache_dir()?;
+        let go = go_version()?;
+        for part in &PARTS {
+            if !part.folder(&cache, &go)?.exists() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The path of a program, by the name that one calls it by.
     #[must_use]
     pub fn program(&self, name: &str) -> Option<PathBuf> {
@@ -180,11 +195,19 @@ impl Parts {
 }
 
 impl Part {
-    fn ensure(&self, cache: &Path, go: &str) -> Result<PathBuf, Error> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+    fn source(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("parts")
-            .join(self.name);
-        let built = cache.join(format!("{}-{}", self.name, key(&source, go)?));
+            .join(self.name)
+    }
+
+    /// Where it lies in the cache once it is built.
+    fn folder(&self, cache: &Path, go: &str) -> Result<PathBuf, Error> {
+        Ok(cache.join(format!("{}-{}", self.name, key(&self.source(), go)?)))
+    }
+
+    fn ensure(&self, cache: &Path, go: &str) -> Result<PathBuf, Error> {
+        let built = self.folder(cache, go)?;
         if built.exists() {
             return Ok(built);
         }
@@ -204,7 +227,7 @@ impl Part {
         }
         eprintln!("building the cluster's part {} (once)", self.name);
         let start = Instant::now();
-        self.build(&source, &unfinished)?;
+        self.build(&self.source(), &unfinished)?;
         for name in self.names {
             let path = unfinished.join(name);
             let target = self.file.unwrap_or(self.name);

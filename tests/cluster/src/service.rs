@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::namespace::Namespace;
 use crate::state::{self, State};
-use crate::wait::{self, TimedOut};
+use crate::wait::{self, Not, TimedOut};
 use crate::{process, run};
 
 /// Why a service did not do what was asked of it.
@@ -31,6 +31,14 @@ pub enum Error {
     EndedAtOnce {
         /// The service.
         name: String,
+        /// What it said last.
+        log: String,
+    },
+    /// What it is to bring about did not come.
+    #[error("{source}\n{log}")]
+    NotServing {
+        /// What was waited for.
+        source: TimedOut,
         /// What it said last.
         log: String,
     },
@@ -155,6 +163,27 @@ impl Service {
         .map(drop)
         .map_err(|_| Error::EndedAtOnce {
             name: self.name.clone(),
+            log: self.log_tail(),
+        })
+    }
+
+    /// Waits until `look` gives a value, for as long as the service runs.
+    ///
+    /// # Errors
+    /// When `limit` has passed or the service has ended: with what the last look saw, and the end of the log.
+    pub fn serves<T, E: std::fmt::Display>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, Error> {
+        wait::until_or_never(what, limit, || match look() {
+            Ok(value) => Ok(value),
+            Err(last) if self.process().is_some() => Err(Not::Yet(last.to_string())),
+            Err(last) => Err(Not::Ever(format!("{} has ended ({last})", self.name))),
+        })
+        .map_err(|source| Error::NotServing {
+            source,
             log: self.log_tail(),
         })
     }
