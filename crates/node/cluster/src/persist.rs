@@ -23,20 +23,20 @@ pub fn backoff() -> impl Iterator<Item = Duration> + Send {
 
 /// Tries until it works, whatever the error: a right that is missing may be given, a node may be registered later.
 /// `told` hears of each failure and of the pause that follows. Dropping the future ends it.
-pub async fn persist<T, F>(operation: F, told: impl FnMut(&Error, Duration)) -> T
+pub async fn persist<T, F>(operation: impl FnMut() -> F, told: impl FnMut(&Error, Duration)) -> T
 where
-    F: AsyncFnMut() -> Result<T, Error>,
+    F: Future<Output = Result<T, Error>>,
 {
     persist_with(backoff(), operation, told).await
 }
 
 async fn persist_with<T, F>(
     mut pauses: impl Iterator<Item = Duration>,
-    mut operation: F,
+    mut operation: impl FnMut() -> F,
     mut told: impl FnMut(&Error, Duration),
 ) -> T
 where
-    F: AsyncFnMut() -> Result<T, Error>,
+    F: Future<Output = Result<T, Error>>,
 {
     loop {
         match operation().await {
@@ -73,12 +73,13 @@ mod tests {
         let pauses = (1..).map(Duration::from_millis);
         let done = persist_with(
             pauses,
-            async || {
+            || {
                 tries += 1;
-                if tries < 5 {
-                    return Err(Error::NoNodeFeatureResource);
-                }
-                Ok(tries)
+                std::future::ready(if tries < 5 {
+                    Err(Error::NoNodeFeatureResource)
+                } else {
+                    Ok(tries)
+                })
             },
             |_, pause| heard.push(pause.as_millis()),
         )
