@@ -1,29 +1,33 @@
 //! Writers in other processes are killed with `kill -9` at any moment; whoever reads finds an old or a new state, never a mix,
-//! and the next writer goes on. This program starts itself again as those writers.
+//! and the next writer goes on. Readers in containers are killed as well, and nobody notices. This program starts itself again
+//! as those writers and readers.
 #![allow(
     clippy::unwrap_used,
     reason = "a test stops where something is not as it should be"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use migpool_nvml_sim::driver::{Device, Driver, compute_instance, gpu_instance, mode};
 use migpool_nvml_sim::state::Moment;
-use migpool_nvml_sim::{DriverRoot, Fault, Return, State};
+use migpool_nvml_sim::{DriverRoot, Fault, Return, State, firmware};
 
 const GPU: Device = Device::Gpu(0);
 const ROLE: &str = "MIGPOOL_TEST_WRITER_ROOT";
 const READ: &str = "MIGPOOL_TEST_READER";
 const CHANGES: u64 = 100;
 const CALL: &str = "MIGPOOL_TEST_WRITER_CALL";
+const CONTAINER: &str = "MIGPOOL_TEST_CONTAINER";
 
 fn main() {
     if let Some(root) = std::env::var_os(ROLE) {
         if std::env::var_os(READ).is_some() {
             read_until_the_last_change(Path::new(&root));
+        } else if std::env::var_os(CONTAINER).is_some() {
+            read_for_ever(Path::new(&root));
         } else if std::env::var_os(CALL).is_some() {
             create_one(Path::new(&root));
         } else {
@@ -39,6 +43,8 @@ fn main() {
     println!("a process dies before or after the effect as asked: ok");
     a_reader_without_write_access_follows_every_change();
     println!("a reader without write access follows every change: ok");
+    killed_containers_hold_nobody_up_and_leave_nothing();
+    println!("killed containers hold nobody up and leave nothing: ok");
 }
 
 fn machine() -> (tempfile::TempDir, DriverRoot) {
@@ -294,4 +300,83 @@ fn read_until_the_last_change(root: &Path) {
                 .wait_change(generation, Duration::from_mins(1))
         );
     }
+}
+
+/// As many containers as eight boards have slices, each with what containers get of a root.
+fn killed_containers_hold_nobody_up_and_leave_nothing() {
+    const CONTAINERS: usize = 56;
+    let (folder, root) = machine();
+    let [state] = firmware::find(root.path()).try_into().unwrap();
+    let containers = folder.path().join("containers");
+    let start = |index: usize| {
+        let container = containers.join(index.to_string());
+        let firmware = container.join(state.strip_prefix(root.path()).unwrap());
+        std::fs::create_dir_all(firmware.parent().unwrap()).unwrap();
+        std::fs::hard_link(&state, firmware).unwrap();
+        std::fs::create_dir(container.join("dev")).unwrap();
+        for device in ["nvidiactl", "nvidia0"] {
+            std::fs::write(container.join("dev").join(device), "").unwrap();
+        }
+        let mut command = writer(&container);
+        let mut child = command
+            .env(CONTAINER, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        child
+    };
+    let mut children: Vec<Child> = (0..CONTAINERS).map(start).collect();
+    let before = files_below(&containers);
+    // Changes go on while one after the other is killed, wherever it is.
+    for round in 0..CHANGES {
+        root.driver()
+            .administer(|state| {
+                bump(state, round);
+                Ok(())
+            })
+            .unwrap();
+        if let Some(mut child) = children.pop() {
+            assert_eq!(child.try_wait().unwrap(), None, "a reader failed");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+    assert_eq!(root.state().unwrap().gpus[0].ecc_aggregate.single, CHANGES);
+    assert_eq!(files_below(&containers), before);
+    let names = std::fs::read_dir(state.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 1);
+}
+
+fn read_for_ever(root: &Path) {
+    use std::io::Write as _;
+    let driver = Driver::open(root).unwrap();
+    std::io::stdout().write_all(b"r").unwrap();
+    std::io::stdout().flush().unwrap();
+    loop {
+        driver
+            .read("nvmlDeviceGetCount_v2", |state, view| {
+                assert_whole(state);
+                assert!(view.gpu(0) && !view.gpu(1));
+                Ok(())
+            })
+            .unwrap();
+        let _ = driver
+            .store()
+            .wait_change(driver.store().generation(), Duration::from_millis(1));
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        }
+        found.push(path);
+    }
+    found.sort();
+    found
 }

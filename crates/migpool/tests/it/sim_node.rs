@@ -1,13 +1,19 @@
 //! `migpool sim node`: a node's simulated GPUs, in a mount namespace of their own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
+
+use axum::extract::Query;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
 
 use crate::control_plane::{migpool, output, stdout};
 
@@ -299,17 +305,130 @@ fn a_real_driver_is_left_alone_and_ready_comes_when_it_is_gone() {
     let mut running = node.start(&["--board", "A30", "--listen", &address]);
     let said = running.says("left alone");
     assert!(said.contains(&node.mount().display().to_string()), "{said}");
-    let (code, text) = get(&address, "/readyz");
+    let (code, text) = get_text(&address, "/readyz");
     assert_eq!(code, "503");
     assert!(text.contains("left alone"), "{text}");
-    assert_eq!(get(&address, "/healthz").0, "200");
+    assert_eq!(get_text(&address, "/healthz").0, "200");
     assert!(real.join("libnvidia-ml.so.1").is_file());
     fs::remove_dir_all(node.mount().join("usr")).unwrap();
     running.says("ready");
-    let (code, text) = get(&address, "/readyz");
+    let (code, text) = get_text(&address, "/readyz");
     assert_eq!(code, "200");
     assert!(text.contains("simulated"), "{text}");
     running.stop();
+}
+
+/// An API server with one node and its labels, by who set them; it serves until the tests end.
+struct ApiServer {
+    labels: Arc<Mutex<BTreeMap<String, Value>>>,
+}
+
+impl ApiServer {
+    fn start(address: SocketAddr) -> ApiServer {
+        let labels: Arc<Mutex<BTreeMap<String, Value>>> = Arc::default();
+        let node = json!({
+            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"name": "mignode", "uid": "u-1", "resourceVersion": "1"},
+        });
+        let (kept, answer) = (Arc::clone(&labels), node.clone());
+        let apply = async move |Query(query): Query<BTreeMap<String, String>>, body: String| {
+            let applied: Value = serde_json::from_str(&body).unwrap();
+            let set = applied["metadata"]["labels"].clone();
+            kept.lock()
+                .unwrap()
+                .insert(query["fieldManager"].clone(), set);
+            Json(answer)
+        };
+        let router = Router::new().route(
+            "/api/v1/nodes/mignode",
+            get(async move || Json(node)).patch(apply),
+        );
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                axum::serve(listener, router).await.unwrap();
+            });
+        });
+        ApiServer { labels }
+    }
+
+    fn set_by(&self, manager: &str) -> Value {
+        let labels = self.labels.lock().unwrap();
+        labels.get(manager).cloned().unwrap_or_default()
+    }
+}
+
+fn kubeconfig(folder: &Path, server: SocketAddr) -> PathBuf {
+    let file = folder.join("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": format!("http://{server}")}}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    });
+    fs::write(&file, text.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn labels_say_that_the_gpus_are_simulated_once_the_server_answers_and_go_at_the_end() {
+    if !may_mount("labels say that the GPUs are simulated") {
+        return;
+    }
+    let node = Node::new();
+    // An address where nobody answers yet.
+    let server = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = kubeconfig(node.folder.path(), server);
+    let probes = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let probes = probes.to_string();
+    let mut running = node.start(&[
+        "--board",
+        "A100-SXM4-40GB",
+        "--count",
+        "2",
+        "--label-node",
+        "--node-name",
+        "mignode",
+        "--remove-at-end",
+        "--listen",
+        &probes,
+        "--kubeconfig",
+        config.to_str().unwrap(),
+    ]);
+    running.says("does not answer");
+    let (code, text) = get_text(&probes, "/readyz");
+    assert_eq!(code, "503");
+    assert!(text.contains("does not answer"), "{text}");
+    let server = ApiServer::start(server);
+    running.says("labelled the node mignode");
+    assert_eq!(get_text(&probes, "/readyz").0, "200");
+    assert_eq!(
+        server.set_by("migpool-nvml-sim"),
+        json!({
+            "migpool.dev/simulated-driver": "true",
+            "migpool.dev/simulated-gpus": "2-A100-SXM4-40GB",
+            "nvidia.com/gpu.present": "true",
+        })
+    );
+    running.stop();
+    assert_eq!(server.set_by("migpool-nvml-sim"), Value::Null);
+    assert_eq!(
+        server.labels.lock().unwrap().len(),
+        1,
+        "nobody else's labels are touched"
+    );
 }
 
 #[test]
@@ -329,7 +448,7 @@ fn a_node_that_is_to_be_labelled_is_named() {
     assert!(!folder.path().join("root").exists());
 }
 
-fn get(address: &str, path: &str) -> (String, String) {
+fn get_text(address: &str, path: &str) -> (String, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\nHost: node\r\n\r\n").unwrap();
