@@ -1,10 +1,11 @@
 //! The CDI specification: what a container needs for the devices that it is given, in the container runtimes' own terms.
 //!
-//! [`Found`] is what a look at the node found, [`Specification::new`] makes the specification of it, and `file` keeps that
-//! in its folder. What is in it, and why, is told in `docs/cdi.md`.
+//! [`Found`] is what a look at the node found, [`Specification::new`] makes the specification of it, `file` puts it into
+//! its folder, and [`Keeper`] sees to it that it stays right. What is in it, and why, is told in `docs/cdi.md`.
 
 mod edits;
 mod file;
+mod keeper;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use crate::driver_files::{self, DriverFile, DriverFiles, Fingerprint};
 use crate::{AdvertisedDevice, Config, ControlNodes, NodeFolder};
 
 pub use file::CdiError;
-pub(crate) use file::remove;
+pub(crate) use keeper::{Driver, Keeper};
 
 /// The vendor and class that the names of this plugin have, NVIDIA's own for its device plugin.
 const KIND: &str = "k8s.device-plugin.nvidia.com/gpu";
@@ -61,7 +62,7 @@ pub(crate) struct Found {
 }
 
 /// The last scan of a driver's root, and what it depended on.
-pub(crate) type Scan = Option<(Fingerprint, Arc<DriverFiles>)>;
+type Scan = Option<(Fingerprint, Arc<DriverFiles>)>;
 
 impl Found {
     /// Looks for what these devices need. The driver's root is looked through only where something in it may have changed

@@ -13,11 +13,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::advertise::unchecked;
+use crate::cdi::{Driver, Keeper};
 use crate::kubelet::{SocketId, watch_socket};
 use crate::registration::{Registrar, remove_abandoned_sockets};
 use crate::{
-    Advertisement, Config, ControlNodes, DeviceHealth, Fleet, Health, NodeFolder, PluginStatus,
-    Registration, Resource, StrategyError, Table, cdi, fleet, resources,
+    Advertisement, Config, ControlNodes, Fleet, Health, PluginStatus, Registration, Resource,
+    StrategyError, Table, fleet, resources,
 };
 
 /// How often device nodes and the CDI specification are looked after: a file that was deleted or could not be written,
@@ -92,12 +93,13 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let (report, mut reports) = mpsc::unbounded_channel();
+    let config = Arc::new(config);
     let mut manager = Manager {
-        config: Arc::new(config),
+        config: Arc::clone(&config),
         fleet: Fleet::default(),
         driver: None,
         control: ControlNodes::default(),
-        scan: None,
+        specification: Keeper::new(config),
         folder_missing: false,
         tables: BTreeMap::new(),
         registrars: JoinSet::new(),
@@ -150,15 +152,8 @@ async fn serve(
     }
     stop.cancel();
     while manager.registrars.join_next().await.is_some() {}
-    manager.remove_specification().await;
+    manager.specification.end().await;
     end
-}
-
-/// The driver of the node.
-#[derive(Debug, Clone)]
-struct Driver {
-    root: NodeFolder,
-    version: String,
 }
 
 struct Manager {
@@ -167,7 +162,7 @@ struct Manager {
     /// The last driver that there was: the files of one that is away for a moment are where they were.
     driver: Option<Driver>,
     control: ControlNodes,
-    scan: cdi::Scan,
+    specification: Keeper,
     /// Whether the kubelet's folder was missing at the last look.
     folder_missing: bool,
     tables: BTreeMap<Resource, watch::Sender<Arc<Table>>>,
@@ -208,7 +203,11 @@ impl Manager {
             self.control = ControlNodes::present(self.config.dev_root(&driver.root));
         }
         // The specification first: a container may be given a device as soon as it is advertised.
-        if let Some(reason) = self.specify(&mut advertisement).await {
+        let driver = self.driver.as_ref();
+        let kept = self
+            .specification
+            .keep(&mut advertisement, driver, &self.control);
+        if let Some(reason) = kept.await {
             error.get_or_insert(reason);
         }
         let Advertisement {
@@ -248,64 +247,6 @@ impl Manager {
             .resources
             .retain(|resource, _| self.tables.contains_key(resource));
         advertisement
-    }
-
-    /// Sees to the CDI specification of what is advertised. Where that fails the answer is why, and the devices that
-    /// no specification describes become unhealthy: no container could be started with them.
-    async fn specify(&mut self, advertisement: &mut Advertisement) -> Option<String> {
-        if !self.config.uses_cdi() {
-            return None;
-        }
-        let devices: Vec<_> = advertisement
-            .resources
-            .values()
-            .flatten()
-            .cloned()
-            .collect();
-        let config = Arc::clone(&self.config);
-        let driver = self.driver.clone().filter(|_| !devices.is_empty());
-        let control = self.control.clone();
-        let mut scan = self.scan.take();
-        // It waits for the disk, and this thread answers the kubelet.
-        let specified = tokio::task::spawn_blocking(move || {
-            let found = driver.map_or_else(cdi::Found::default, |driver| {
-                cdi::Found::look(&devices, driver.root, &driver.version, control, &mut scan)
-            });
-            let (specification, mut unusable) = cdi::Specification::new(&devices, &config, &found);
-            let folder = &config.cdi_spec_dir;
-            let ensured = specification.ensure(folder);
-            let reason = ensured.err().map(|error| error.to_string());
-            if let Some(reason) = &reason {
-                let missing = specification.missing(folder).into_iter();
-                unusable.extend(missing.map(|name| (name, reason.clone())));
-            }
-            (scan, reason, unusable, found.files.warnings.clone())
-        });
-        // It can only be cancelled together with the runtime.
-        let (scan, reason, unusable, warnings) = specified.await.ok()?;
-        self.scan = scan;
-        advertisement.warnings.extend(warnings);
-        for device in advertisement.resources.values_mut().flatten() {
-            let name = device.visible_id(self.config.device_id_strategy);
-            if device.is_healthy()
-                && let Some(reason) = unusable.get(name)
-            {
-                device.health = DeviceHealth::Unhealthy(reason.clone());
-            }
-        }
-        reason
-    }
-
-    /// Nobody keeps the specification any more, so nobody shall go by it.
-    async fn remove_specification(&self) {
-        if !self.config.uses_cdi() {
-            return;
-        }
-        let folder = self.config.cdi_spec_dir.clone();
-        let removed = tokio::task::spawn_blocking(move || cdi::remove(&folder)).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(%error, "the CDI specification stays behind");
-        }
     }
 
     fn advertise(&mut self, table: Table) {
