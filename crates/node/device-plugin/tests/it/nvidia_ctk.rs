@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use mig::MigStrategy;
 use migpool_device_plugin::{Config, DeviceListStrategy};
@@ -113,6 +114,7 @@ const THEIRS_BY_HOOKS: &[(&str, &str)] = &[
 ];
 
 /// What is missing for a test to run.
+#[derive(Clone)]
 struct Missing(String);
 
 /// Skips the test loudly, or fails it in CI.
@@ -147,8 +149,13 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// `nvidia-ctk` of the version that the test cluster has pinned, built once.
+/// `nvidia-ctk` of the version that the test cluster has pinned, built once for all tests.
 fn nvidia_ctk() -> Result<PathBuf, Missing> {
+    static PROGRAM: OnceLock<Result<PathBuf, Missing>> = OnceLock::new();
+    PROGRAM.get_or_init(build_nvidia_ctk).clone()
+}
+
+fn build_nvidia_ctk() -> Result<PathBuf, Missing> {
     const PACKAGE: &str = "github.com/NVIDIA/nvidia-container-toolkit/cmd/nvidia-ctk";
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nvidia-ctk");
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/cluster/parts/nvidia");
