@@ -4,6 +4,7 @@
 // The name that the workspace reads the crate by.
 extern crate migpool_discovery as discovery;
 
+mod bounds;
 mod node;
 mod odd;
 mod snapshots;
