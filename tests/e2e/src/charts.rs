@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail, ensure};
@@ -174,17 +174,21 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Starts `migpool up` in the cluster's namespaces.
+    /// Packs the charts, and starts `migpool up` with them in the cluster's namespaces.
     ///
     /// # Errors
     /// It does not say where it serves.
     pub(crate) fn serve(world: &World) -> anyhow::Result<Self> {
+        let mut pack = Command::new(env!("CARGO"));
+        pack.args(["xtask", "charts"]).current_dir(workspace());
+        world.done(pack, None)?;
         let mut command = world.cluster().command(program()?);
         command
             .arg("up")
             .arg("--state-dir")
             .arg(world.scratch().join("up"))
-            .args(["--chart-repository", "127.0.0.1:8879"])
+            .arg("--chart-repository")
+            .arg(workspace().join("target/charts"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::nodes::Node;
 use crate::pods::{self, Pod, PodSpec};
 use crate::seen::{self, Seen};
-use crate::wait::{LATER, until};
+use crate::wait::{LATER, SOON, until};
 use crate::world::{NAMESPACE, World};
 
 /// The node comes to have exactly this many of a resource, capacity and allocatable alike.
@@ -152,33 +152,38 @@ pub(crate) fn each_sees_its_own(
             .map(|pod| (pod.name.clone(), pod))
             .collect())
     };
-    for _ in 0..10 {
+    let look = || -> anyhow::Result<anyhow::Result<_>> {
         let before = running()?;
         let logs = world.logs(selector)?;
-        let held = node.held();
+        let held = node.held()?;
         let after = running()?;
-        let same = before.len() == after.len()
-            && before
-                .iter()
-                .all(|(name, pod)| after.get(name).is_some_and(|now| now.uid == pod.uid));
-        if !same {
-            continue;
-        }
-        let held = held?;
-        let mut own = BTreeMap::new();
+        ensure!(
+            before.len() == after.len()
+                && before
+                    .iter()
+                    .all(|(name, pod)| after.get(name).is_some_and(|now| now.uid == pod.uid)),
+            "the pods {selector} were other ones before and after they were looked at"
+        );
+        let holds = |pod: &str| held.get(&(NAMESPACE.to_owned(), pod.to_owned()));
+        // A kubelet that has just started may not have all its pods yet.
         for name in before.keys() {
+            ensure!(
+                holds(name).is_some(),
+                "the kubelet says that pod {name} holds nothing"
+            );
+        }
+        // What is seen now counts, and is not looked at again until it pleases.
+        let own = before.keys().map(|name| {
             let log = logs.get(name).map_or("", String::as_str);
             let seen = Seen::from_smi(log).with_context(|| format!("in pod {name}"))?;
-            let held = held
-                .get(&(NAMESPACE.to_owned(), name.clone()))
-                .with_context(|| format!("the kubelet says that pod {name} holds nothing"))?;
-            compare(name, &seen, held)?;
-            own.insert(name.clone(), seen.slice_uuids());
-        }
-        disjoint(&own)?;
-        return Ok(own);
-    }
-    bail!("the pods {selector} did not stay the same for as long as it takes to look at them");
+            compare(name, &seen, holds(name).map_or(&[], Vec::as_slice))?;
+            Ok((name.clone(), seen.slice_uuids()))
+        });
+        Ok(own.collect::<anyhow::Result<BTreeMap<_, _>>>())
+    };
+    let own = until(&format!("the pods {selector} to hold still"), SOON, look)??;
+    disjoint(&own)?;
+    Ok(own)
 }
 
 /// Nothing is lost: one pod that asks for all gets all, each once.

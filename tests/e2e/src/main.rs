@@ -30,6 +30,7 @@ use crate::world::World;
 /// Tries what migpool promises of a Kubernetes cluster on a real one.
 #[derive(Debug, Parser)]
 #[command(name = "e2e")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Options {
     /// Suites, or parts of tests' names; all of them by default
     names: Vec<String>,
@@ -42,6 +43,9 @@ pub(crate) struct Options {
     /// Stop at the first test that fails, and leave the cluster as it is
     #[arg(long)]
     fail_fast: bool,
+    /// Stop the cluster that an earlier run kept, and do nothing else
+    #[arg(long, conflicts_with_all = ["names", "keep"])]
+    stop: bool,
     /// The seed of everything random; another one each time by default
     #[arg(long, env = "MIGPOOL_E2E_SEED")]
     seed: Option<u64>,
@@ -49,6 +53,15 @@ pub(crate) struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.stop {
+        return match World::stop_kept() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let chosen = match suite::choose(&suites::all(), &options.names) {
         Ok(chosen) => chosen,
         Err(error) => {

@@ -28,6 +28,9 @@ pub(crate) const H100NODE: &str = "h100node";
 /// The namespace of the tests' pods.
 pub(crate) const NAMESPACE: &str = "default";
 
+/// The cluster's name, among those of this checkout.
+const CLUSTER: &str = "e2e-cluster";
+
 /// What tests may leave in their namespace, owners before what they own.
 const LEFTOVERS: &str = "deployments,replicasets,daemonsets,jobs,poddisruptionbudgets,pods";
 
@@ -66,8 +69,9 @@ impl World {
         } else {
             Lifetime::WithOwner
         };
-        let config = Config::new("e2e-cluster", lifetime);
+        let config = Config::new(CLUSTER, lifetime);
         let cluster = if let Ok(cluster) = Cluster::attach(&config.state_dir) {
+            cluster.wait_until_ready()?;
             cluster
         } else {
             let parts = Parts::ensure()?;
@@ -96,6 +100,15 @@ impl World {
         charts::give_boards(&world)?;
         world.namespaces = world.names_of("namespaces")?;
         Ok(world)
+    }
+
+    /// Stops the cluster that an earlier run kept, if there is one.
+    ///
+    /// # Errors
+    /// It can't be stopped.
+    pub(crate) fn stop_kept() -> anyhow::Result<()> {
+        let config = Config::new(CLUSTER, Lifetime::UntilStopped);
+        Ok(Cluster::stop_at(&config.state_dir)?)
     }
 
     /// Stops the cluster, or leaves it for a next run.
@@ -468,8 +481,8 @@ impl World {
         Ok(self.cluster.node(node)?.host_path("/"))
     }
 
-    /// Brings the cluster back to how a test begins: every part runs, the nodes are ready and have their boards without
-    /// faults, and nothing of another test is left.
+    /// Brings the cluster back to how a test begins: every part runs, the nodes are ready and have their boards, without
+    /// faults and without slices, and nothing of another test is left.
     ///
     /// # Errors
     /// It can't be brought there.
@@ -497,7 +510,9 @@ impl World {
         ])?;
         for node in [MIGNODE, H100NODE] {
             self.node(node).inject(&["clear"])?;
+            self.node(node).partition("off")?;
         }
+        self.kubectl(&["uncordon", MIGNODE, CPUNODE, H100NODE])?;
         for node in [MIGNODE, CPUNODE, H100NODE] {
             until(&format!("{node} to be ready"), SOON, || {
                 let node = self.get(&["node", node])?;

@@ -7,7 +7,7 @@ use crate::checks::{self, CpuWork};
 use crate::pods::{self, PodSpec};
 use crate::suite::{Outcome, Test};
 use crate::wait::LATER;
-use crate::world::{CPUNODE, MIGNODE, World};
+use crate::world::{CPUNODE, H100NODE, MIGNODE, World};
 
 /// The suite: each of the five profiles with each of the two strategies, then all of it by the one chart of ours.
 pub(crate) const TESTS: &[Test] = &[
@@ -88,6 +88,8 @@ fn as_printed(world: &World, profile: &str, strategy: &str) -> Outcome {
     let node = world.node(MIGNODE);
     let (resource, count) = resource(profile, strategy)?;
     let work = CpuWork::start(world, &[MIGNODE, CPUNODE])?;
+    // The article's cluster has one node with GPUs.
+    world.kubectl(&["cordon", H100NODE])?;
     node.partition(profile)?;
 
     let url = world.repository()?.url();
@@ -117,8 +119,6 @@ fn as_printed(world: &World, profile: &str, strategy: &str) -> Outcome {
 fn one_chart(world: &World, strategy: &str) -> Outcome {
     let node = world.node(MIGNODE);
     let (resource, count) = resource("MIG1g", strategy)?;
-    // The GPUs are as they come: without MIG.
-    node.partition("off")?;
     let work = CpuWork::start(world, &[MIGNODE, CPUNODE])?;
     charts::install(
         world,

@@ -263,8 +263,7 @@ fn upgrade(world: &World) -> Outcome {
     node.partition("MIG1g")?;
     let both = |strategy: &str| -> Outcome {
         let value = format!("migStrategy={strategy}");
-        charts::install(world, "plugin", "nvidia-device-plugin", &[&value])?;
-        charts::install(world, "discovery", "gpu-feature-discovery", &[&value])
+        articles(world, &value)
     };
     for (round, strategy) in ["single", "mixed", "single"].into_iter().enumerate() {
         both(strategy)?;
@@ -312,20 +311,14 @@ fn upgrade(world: &World) -> Outcome {
 fn uninstall_the_articles(world: &World) -> Outcome {
     let node = world.node(MIGNODE);
     node.partition("MIG1g")?;
-    leaves_nothing(world, SINGLE, || {
-        charts::install(
-            world,
-            "plugin",
-            "nvidia-device-plugin",
-            &["migStrategy=single"],
-        )?;
-        charts::install(
-            world,
-            "discovery",
-            "gpu-feature-discovery",
-            &["migStrategy=single"],
-        )
-    })
+    leaves_nothing(world, SINGLE, || articles(world, "migStrategy=single"))
+}
+
+/// The article's two charts, on `mignode` only.
+fn articles(world: &World, strategy: &str) -> Outcome {
+    let values = [strategy, &charts::only_on(MIGNODE)];
+    charts::install(world, "plugin", "nvidia-device-plugin", &values)?;
+    charts::install(world, "discovery", "gpu-feature-discovery", &values)
 }
 
 fn uninstall_ours(world: &World) -> Outcome {

@@ -76,7 +76,7 @@ fn slices(world: &World, node: Node<'_>) -> anyhow::Result<Vec<Slice>> {
         world,
         "real",
         "nvidia-device-plugin",
-        &["migStrategy=mixed"],
+        &["migStrategy=mixed", &charts::only_on(MIGNODE)],
     )?;
     checks::allocatable(world, node, "nvidia.com/mig-1g.5gb", COUNT, LATER)?;
     let slices: Vec<_> = node.slices()?.into_iter().collect();
