@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{migpool, output, stdout};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Says loudly that a test needs more rights than this user has; in CI it fails.
 fn may_mount(test: &str) -> bool {

@@ -32,7 +32,7 @@ pub(crate) struct Create {
 pub(super) struct Boards {
     /// A board: migpool's name, an alias, or NVML's product name; several make a mixed machine
     #[arg(long = "board", value_name = "BOARD", required = true)]
-    boards: Vec<String>,
+    names: Vec<String>,
     /// How many of each board, in the boards' order; 1 where it is left out
     #[arg(long = "count", value_name = "N")]
     counts: Vec<u32>,
@@ -44,11 +44,11 @@ pub(super) struct Boards {
 impl Boards {
     /// The boards that are named, and how many of each.
     pub(super) fn find(&self) -> Result<Vec<(&'static Board, u32)>, Failure> {
-        if self.counts.len() > self.boards.len() {
+        if self.counts.len() > self.names.len() {
             return Err(Failure::usage(format!(
                 "there are {} counts for {} boards",
                 self.counts.len(),
-                self.boards.len()
+                self.names.len()
             ))
             .with_help("give each --board its --count, in the same order"));
         }
@@ -57,7 +57,7 @@ impl Boards {
             Ok(board) => Ok((board, count)),
             Err(error) => Err(Failure::usage(chain(&error))),
         };
-        self.boards.iter().zip(counts).map(find).collect()
+        self.names.iter().zip(counts).map(find).collect()
     }
 }
 

@@ -70,11 +70,11 @@ pub(crate) struct Node {
     #[arg(long)]
     replace: bool,
     /// Label the node, so that everybody can see that its GPUs are simulated, and charts choose it
-    #[arg(long)]
-    label_node: bool,
+    #[arg(long = "label-node")]
+    labelled: bool,
     /// The node's name; needed to label it
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    node_name: Option<String>,
+    #[arg(long = "node-name", value_name = "NAME", env = "NODE_NAME")]
+    name: Option<String>,
     /// The cluster's kubeconfig; a pod needs none
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
@@ -112,8 +112,8 @@ impl Node {
         machine.check()?;
         start_log();
         let cancel = cancelled_by_signals()?;
-        let labels = if self.label_node {
-            let node = self.node_name.filter(|name| !name.is_empty());
+        let labels = if self.labelled {
+            let node = self.name.filter(|name| !name.is_empty());
             let node = node.ok_or_else(|| {
                 Failure::usage("--label-node needs the node's name")
                     .with_help("set NODE_NAME to the pod's spec.nodeName, or give --node-name")
