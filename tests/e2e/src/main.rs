@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Stop the cluster that an earlier run kept, and do nothing else
     #[arg(long, conflicts_with_all = ["names", "keep"])]
     stop: bool,
+    /// The cluster's name, among those of this checkout
+    #[arg(long, value_name = "NAME", default_value = "e2e-cluster")]
+    cluster: String,
     /// The seed of everything random; another one each time by default
     #[arg(long, env = "MIGPOOL_E2E_SEED")]
     seed: Option<u64>,
@@ -54,7 +57,7 @@ pub(crate) struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.stop {
-        return match World::stop_kept() {
+        return match World::stop_kept(&options.cluster) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     };
     let fail_fast = options.fail_fast;
     let keep = options.keep;
+    let cluster = Arc::new(options.cluster);
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     if !options.list {
         println!("seed {seed} (--seed {seed} repeats what is random)");
@@ -88,13 +92,15 @@ fn main() -> ExitCode {
         .into_iter()
         .map(|chosen| {
             let (world, stopped) = (Arc::clone(&world), Arc::clone(&stopped));
+            let cluster = Arc::clone(&cluster);
             Trial::test(chosen.name.clone(), move || {
                 if let Some(failed) = stopped.get() {
                     return Err(Failed::from(format!("not run, since {failed} failed")));
                 }
                 let outcome = world
                     .get_or_init(|| {
-                        World::start(seed, keep || fail_fast).map_err(|error| format!("{error:#}"))
+                        World::start(&cluster, seed, keep || fail_fast)
+                            .map_err(|error| format!("{error:#}"))
                     })
                     .as_ref()
                     .map_err(|error| anyhow::anyhow!("there is no cluster: {error}"))

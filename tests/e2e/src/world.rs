@@ -28,9 +28,6 @@ pub(crate) const H100NODE: &str = "h100node";
 /// The namespace of the tests' pods.
 pub(crate) const NAMESPACE: &str = "default";
 
-/// The cluster's name, among those of this checkout.
-const CLUSTER: &str = "e2e-cluster";
-
 /// What tests may leave in their namespace, owners before what they own.
 const LEFTOVERS: &str = "deployments,replicasets,daemonsets,jobs,poddisruptionbudgets,pods";
 
@@ -63,13 +60,13 @@ impl World {
     ///
     /// # Errors
     /// A part is missing, or does not start.
-    pub(crate) fn start(seed: u64, keep: bool) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, seed: u64, keep: bool) -> anyhow::Result<Self> {
         let lifetime = if keep {
             Lifetime::UntilStopped
         } else {
             Lifetime::WithOwner
         };
-        let config = Config::new(CLUSTER, lifetime);
+        let config = Config::new(name, lifetime);
         let cluster = if let Ok(cluster) = Cluster::attach(&config.state_dir) {
             cluster.wait_until_ready()?;
             cluster
@@ -77,7 +74,7 @@ impl World {
             let parts = Parts::ensure()?;
             Cluster::start(&parts, &config)?
         };
-        let log_path = workspace().join("target/e2e.log");
+        let log_path = workspace().join("target").join(format!("{name}.log"));
         let log = OpenOptions::new()
             .create(true)
             .write(true)
@@ -106,8 +103,8 @@ impl World {
     ///
     /// # Errors
     /// It can't be stopped.
-    pub(crate) fn stop_kept() -> anyhow::Result<()> {
-        let config = Config::new(CLUSTER, Lifetime::UntilStopped);
+    pub(crate) fn stop_kept(name: &str) -> anyhow::Result<()> {
+        let config = Config::new(name, Lifetime::UntilStopped);
         Ok(Cluster::stop_at(&config.state_dir)?)
     }
 
