@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(crate) use build::Built;
+pub(crate) use image::hex;
 use image::{IMAGES, Image};
 
 use crate::step::{Error, release_binary, root};

@@ -41,6 +41,11 @@ pub(crate) fn root() -> PathBuf {
         .unwrap_or(manifest)
 }
 
+/// Whether we have the rights of root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Cargo, in the workspace's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

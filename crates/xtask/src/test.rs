@@ -5,7 +5,8 @@ use std::process::Command;
 use clap::{Args, ValueEnum};
 
 use crate::demo;
-use crate::step::{Error, cargo, run, run_reading};
+use crate::images::Images;
+use crate::step::{Error, cargo, is_root, run, run_reading};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -21,6 +22,10 @@ enum Part {
     Tests,
     /// The article in all its forms
     Demo,
+    /// The container images, each built twice and compared
+    Images,
+    /// The suites against a real Kubernetes
+    Cluster,
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +51,17 @@ impl Tally {
                 self.failed += 1;
                 self.reasons.push(error.to_string());
             }
+        }
+    }
+
+    /// Runs a command that runs tests, and adds them.
+    fn tests(&mut self, command: &mut Command) {
+        let failed_before = self.failed;
+        match run_reading(command, |line| self.read(line)) {
+            Ok(()) => {}
+            // A test that failed is counted already; what did not even build is not.
+            Err(error) if self.failed == failed_before => self.part(Err(error)),
+            Err(error) => self.reasons.push(error.to_string()),
         }
     }
 
@@ -92,18 +108,23 @@ impl Test {
             dependencies(&mut tally);
         }
         if wanted(Part::Tests) {
-            let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
-            let failed_before = tally.failed;
-            let outcome = run_reading(&mut tests, |line| tally.read(line));
-            match outcome {
-                Ok(()) => {}
-                // A test that failed is counted already; what did not even build is not.
-                Err(error) if tally.failed == failed_before => tally.part(Err(error)),
-                Err(error) => tally.reasons.push(error.to_string()),
-            }
+            tally.tests(&mut cargo(&["test", "--workspace", "--no-fail-fast"]));
         }
         if wanted(Part::Demo) {
             tally.part(demo::run());
+        }
+        let on_cluster = wanted(Part::Images) || wanted(Part::Cluster);
+        match on_cluster.then(clusters_run_here) {
+            Some(Err(missing)) if std::env::var_os("CI").is_none() => skipped_cluster(&missing),
+            Some(_) => {
+                if wanted(Part::Images) {
+                    tally.part(images());
+                }
+                if wanted(Part::Cluster) {
+                    cluster(&mut tally);
+                }
+            }
+            None => {}
         }
         println!();
         for reason in &tally.reasons {
@@ -116,6 +137,53 @@ impl Test {
             Err(Error::Other("not everything passed".to_owned()))
         }
     }
+}
+
+/// Whether a Kubernetes can be started on this machine; if not, what is missing.
+fn clusters_run_here() -> Result<(), String> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err("an x86-64 Linux".to_owned());
+    }
+    if !is_root() {
+        return Err("the rights of root, for namespaces, mounts and cgroups".to_owned());
+    }
+    if Command::new("go").arg("version").output().is_err() {
+        return Err("Go, to build Kubernetes".to_owned());
+    }
+    Ok(())
+}
+
+fn skipped_cluster(missing: &str) {
+    eprintln!(
+        "\nSKIPPED: THE CLUSTER SUITES AND THE IMAGES WERE NOT TRIED. This machine lacks {missing}. What migpool promises of a \
+         Kubernetes cluster is untested by this run; `cargo xtask e2e` as root runs the suites."
+    );
+}
+
+/// Builds every image twice.
+fn images() -> Result<(), Error> {
+    println!("\n$ cargo xtask images --check");
+    let images = Images {
+        check: true,
+        ..Images::default()
+    };
+    images.ensure().map(drop)
+}
+
+/// Runs every suite against a real Kubernetes.
+fn cluster(tally: &mut Tally) {
+    if let Err(error) = Images::default().ensure() {
+        tally.part(Err(error));
+        return;
+    }
+    tally.tests(&mut cargo(&[
+        "run",
+        "--quiet",
+        "--package",
+        "migpool-e2e",
+        "--bin",
+        "e2e",
+    ]));
 }
 
 fn dependencies(tally: &mut Tally) {

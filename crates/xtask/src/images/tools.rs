@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::image::Image;
-use crate::step::{Error, run};
+use crate::step::{Error, is_root, run};
 
 const BUILDER: &[(&str, &str)] = &[("buildah", "buildah"), ("gzip", "gzip")];
 
@@ -109,16 +109,6 @@ fn is_there(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status")
-        .is_ok_and(|status| effective_user(&status) == Some(0))
-}
-
-fn effective_user(status: &str) -> Option<u32> {
-    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    users.split_whitespace().nth(1)?.parse().ok()
-}
-
 fn has_package_lists() -> bool {
     std::fs::read_dir(Path::new("/var/lib/apt/lists")).is_ok_and(|entries| {
         entries
@@ -130,15 +120,6 @@ fn has_package_lists() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_effective_user_is_the_second_of_the_four() {
-        assert_eq!(
-            effective_user("Name:\txtask\nUid:\t1000\t0\t1000\t1000\nGid:\t1\t2\t3\t4\n"),
-            Some(0)
-        );
-        assert_eq!(effective_user("Name:\txtask\n"), None);
-    }
 
     #[test]
     fn a_failed_program_is_named_with_what_it_said() {
