@@ -109,39 +109,49 @@ impl Cluster {
     pub fn start(parts: &Parts, config: &Config) -> Result<Self, Error> {
         packages::ensure()?;
         check(config)?;
+        let _lock = state::lock(&config.state_dir)?;
         if let Ok(state) = State::open(&config.state_dir) {
-            let _lock = state.lock()?;
             if Namespace::find(&state, CONTROL_NAMESPACE).is_some() && state.path("up").exists() {
                 return Err(Error::Running(config.state_dir.clone()));
             }
-            sweep(&state)?;
+            end(&state)?;
+            state.delete()?;
         }
         let start = Instant::now();
         let state = State::create(&config.state_dir)?;
-        let lock = state.lock()?;
-        state.write_json(&state.path("cluster.json"), config)?;
-        let path = parts.search_path().to_string_lossy().into_owned();
-        state.write(&state.path("path"), &path)?;
-        let (namespace, owner) =
-            Namespace::create(&state, None, control_namespace(config.lifetime))?;
-        let mut cluster = Self {
-            state,
-            namespace,
-            nodes: Vec::new(),
-            path,
-            owner,
-        };
-        cluster.certify(config)?;
-        cluster.start_all(parts, config)?;
-        cluster.wait_until_ready()?;
-        cluster.state.write(&cluster.state.path("up"), "")?;
-        drop(lock);
+        let cluster = Self::bring_up(&state, parts, config).inspect_err(|_| {
+            // Its logs stay; the next start deletes them.
+            if let Err(error) = end(&state) {
+                eprintln!("{error}");
+            }
+        })?;
         eprintln!(
             "{} nodes Ready after {:.1?}; logs in {}",
             cluster.nodes.len(),
             start.elapsed(),
-            cluster.state.path("logs").display()
+            state.path("logs").display()
         );
+        Ok(cluster)
+    }
+
+    fn bring_up(state: &State, parts: &Parts, config: &Config) -> Result<Self, Error> {
+        state.write_json(&state.path("cluster.json"), config)?;
+        let path = parts.search_path().to_string_lossy().into_owned();
+        state.write(&state.path("path"), &path)?;
+        let setup = control_namespace(config.lifetime);
+        let (namespace, owner) = Namespace::create(state, None, setup)?;
+        let mut cluster = Self {
+            state: state.clone(),
+            namespace,
+            nodes: Vec::new(),
+            path,
+            owner: None,
+        };
+        cluster.certify(config)?;
+        cluster.start_all(parts, config)?;
+        cluster.wait_until_ready()?;
+        state.write(&state.path("up"), "")?;
+        cluster.owner = owner;
         Ok(cluster)
     }
 
@@ -175,11 +185,12 @@ impl Cluster {
     /// # Errors
     /// When something of it cannot be ended or deleted.
     pub fn stop_at(state_dir: &Path) -> Result<(), Error> {
+        let _lock = state::lock(state_dir)?;
         let Ok(state) = State::open(state_dir) else {
             return Ok(());
         };
-        let _lock = state.lock()?;
-        sweep(&state)
+        end(&state)?;
+        Ok(state.delete()?)
     }
 
     /// Stops it and deletes all that is left of it: processes, mounts, networks, cgroups and the state folder.
@@ -444,8 +455,8 @@ fn control_namespace(lifetime: Lifetime) -> Setup<'static> {
     }
 }
 
-/// Ends every process of the cluster, and deletes what is left. Its mounts and networks go with its namespaces.
-fn sweep(state: &State) -> Result<(), Error> {
+/// Ends every process of the cluster; its mounts and networks go with its namespaces. Only the state folder is left.
+fn end(state: &State) -> Result<(), Error> {
     if let Some(namespace) = Namespace::find(state, CONTROL_NAMESPACE) {
         process::signal(namespace.first(), Signal::KILL);
     }
@@ -465,8 +476,7 @@ fn sweep(state: &State) -> Result<(), Error> {
             }
         },
     )?;
-    cgroups::delete(&cgroups::name(state.dir()))?;
-    Ok(state.delete()?)
+    Ok(cgroups::delete(&cgroups::name(state.dir()))?)
 }
 
 /// Whether a node's own status says that it is Ready.

@@ -144,6 +144,15 @@ fn give_boards(cluster: &Cluster) -> Result<(), Error> {
                 "--for=condition=Ready",
                 "--timeout=30s",
             ])
+        })
+        .inspect_err(|_| {
+            // What keeps them away is in what they say, and in what the kubelet says of them.
+            for show in ["describe", "logs"] {
+                let mut command = cluster.command("kubectl");
+                let pods = [&pods, "--namespace=nvml-sim"];
+                let kind = (show == "describe").then_some("pod");
+                let _ = command.arg(show).args(kind).args(pods).status();
+            }
         })?;
         println!("{node} has {count} simulated {board}");
     }

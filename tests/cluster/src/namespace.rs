@@ -132,12 +132,14 @@ impl Namespace {
         self.first
     }
 
-    /// A program to be run in them. It starts in their root folder.
+    /// A program to be run in them. It starts in their root folder. What is started here is the way in, outside of their
+    /// pid namespace; the program is its child, and ends with it.
     pub(crate) fn enter(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
             .args(["--target", &self.first.to_string()])
             .args(["--mount", "--net", "--pid", "--uts", "--ipc", "--"])
+            .args(["setpriv", "--pdeathsig", "KILL"])
             .arg(program);
         command
     }

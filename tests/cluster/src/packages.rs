@@ -33,7 +33,7 @@ pub enum Error {
 }
 
 /// Each program, or path of one, and the Debian package that has it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 11] = [
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("/usr/lib/cni/host-local", "containernetworking-plugins"),
@@ -43,6 +43,8 @@ const NEEDED: [(&str, &str); 9] = [
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
     ("pivot_root", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("setsid", "util-linux"),
 ];
 
 /// Whether this user on this system can have a cluster at all, whatever is installed.

@@ -103,7 +103,8 @@ pub(crate) fn describe(command: &Command) -> String {
     if words.first().is_some_and(|program| program == "nsenter")
         && let Some(end) = words.iter().position(|word| word == "--")
     {
-        words.drain(..=end);
+        // Up to the two dashes, and the program that ends with us: `setpriv --pdeathsig KILL`.
+        words.drain(..words.len().min(end + 4));
         // The shell that only changes the folder first.
         if words.first().is_some_and(|program| program == "sh") {
             words.drain(..words.len().min(5));
@@ -137,7 +138,16 @@ mod tests {
     #[test]
     fn what_leads_into_the_namespaces_is_left_out_of_messages() {
         let mut command = Command::new("nsenter");
-        command.args(["--target", "1", "--mount", "--", "kubectl", "get", "pods"]);
+        command.args([
+            "--target",
+            "1",
+            "--mount",
+            "--",
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+        ]);
+        command.args(["kubectl", "get", "pods"]);
         assert_eq!(describe(&command), "kubectl get pods");
     }
 }

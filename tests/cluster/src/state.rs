@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! cluster.json            the configuration
-//! lock                    one start or stop at a time
 //! pki/                    certificates and keys
 //! NAME.kubeconfig         a client's way to the API server
 //! services/NAME.json      how a service is started
@@ -80,14 +79,6 @@ impl State {
         self.dir.join("nodes").join(name)
     }
 
-    /// Keeps other starts and stops out for as long as the file is held.
-    pub(crate) fn lock(&self) -> Result<File, Error> {
-        let path = self.path("lock");
-        let file = File::create(&path).map_err(error("write", &path))?;
-        file.lock().map_err(error("lock", &path))?;
-        Ok(file)
-    }
-
     /// A log to append to.
     pub(crate) fn open_log(&self, name: &str) -> Result<File, Error> {
         let path = self.log(name);
@@ -147,6 +138,18 @@ impl State {
             _ => Ok(()),
         }
     }
+}
+
+/// Keeps other starts and stops of a state folder out for as long as the file is held. It lies beside the folder, since
+/// it has to outlive it.
+pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.with_added_extension("lock");
+    if let Some(folder) = path.parent() {
+        make_dir(folder)?;
+    }
+    let file = File::create(&path).map_err(error("write", &path))?;
+    file.lock().map_err(error("lock", &path))?;
+    Ok(file)
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {

@@ -8,7 +8,7 @@ use test_cluster::{Cluster, Config, Lifetime, Node};
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Promise = fn(&Cluster) -> Outcome;
 
-pub(crate) const ALL: [(&str, Promise); 10] = [
+pub(crate) const ALL: [(&str, Promise); 11] = [
     (
         "every_node_runs_pods_that_can_be_looked_into",
         every_node_runs_pods,
@@ -28,6 +28,10 @@ pub(crate) const ALL: [(&str, Promise); 10] = [
     ),
     ("another_process_finds_the_cluster_by_its_folder", attach),
     ("orphans_are_buried", orphans),
+    (
+        "a_program_ends_with_the_one_that_called_it",
+        ends_with_its_caller,
+    ),
 ];
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -332,6 +336,34 @@ fn orphans(cluster: &Cluster) -> Outcome {
                 .any(|line| line.starts_with('Z') || line.contains("sleep 0.1"));
             if left { Err(text) } else { Ok(()) }
         })?;
+    }
+    Ok(())
+}
+
+fn ends_with_its_caller(cluster: &Cluster) -> Outcome {
+    let sleeps = |command: &mut std::process::Command| -> Result<bool, std::io::Error> {
+        let output = command.args(["-e", "-o", "args"]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).contains("sleep 4711"))
+    };
+    let node = first(cluster)?;
+    for (mut sleeper, ps) in [
+        (
+            node.command("sleep"),
+            &(|| node.command("ps")) as &dyn Fn() -> std::process::Command,
+        ),
+        (cluster.command("sleep"), &(|| cluster.command("ps"))),
+    ] {
+        let mut sleeper = sleeper.arg("4711").spawn()?;
+        let look = |wanted: bool| {
+            move || match sleeps(&mut ps()) {
+                Ok(found) if found == wanted => Ok(()),
+                other => Err(format!("sleeping: {other:?}")),
+            }
+        };
+        test_cluster::until("it to sleep", PATIENCE, look(true))?;
+        sleeper.kill()?;
+        sleeper.wait()?;
+        test_cluster::until("it to end", PATIENCE, look(false))?;
     }
     Ok(())
 }
