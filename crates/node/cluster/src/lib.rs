@@ -26,7 +26,7 @@
 //! | core | `pods/eviction` | create | evictions |
 //! | `events.k8s.io` | `events` | create, patch | events, in the namespace `default` |
 //! | `nfd.k8s-sigs.io` | `nodefeatures` | get, create, patch, delete | `NodeFeature`, in its own namespace: a Role is enough |
-| `apps` | `daemonsets` | get, delete | [`retire`] alone, in its own namespace, for nobody on a node |
+//! | `apps` | `daemonsets` | get, delete | [`retire`] alone, in its own namespace, for nobody on a node |
 //!
 //! Labels alone need only `nodes` get and patch. No list and no watch is ever asked for.
 #![forbid(unsafe_code)]
