@@ -1,12 +1,43 @@
 //! `migpool node map`: each GPU drawn as its memory units, each slice as long as the units that it takes.
 
+mod this_node;
+
 use std::fmt::Write as _;
 
-use pool::{NodeGpu, NodeSlice, ObservedNode};
+use pool::{Holder, NodeGpu, NodeSlice, ObservedNode};
 
 /// Characters of a memory unit of a board with eight units; other boards are drawn as wide in all.
 const UNIT_WIDTH: usize = 12;
 const WIDTH: usize = 8 * UNIT_WIDTH;
+
+pub(crate) use this_node::ThisNode;
+
+/// What is said of a GPU or a slice that nobody holds.
+#[derive(Debug, Clone, Copy)]
+struct Words {
+    /// Work can be given to it.
+    free: &'static str,
+    /// No work can be given to it.
+    unusable: &'static str,
+}
+
+impl Words {
+    /// The control plane knows the health of what it gives.
+    const OF_THE_CONTROL_PLANE: Self = Self {
+        free: "free",
+        unusable: "unhealthy",
+    };
+    /// A kubelet doesn't offer what is unhealthy, held back while GPUs are partitioned, or not advertised.
+    const OF_THE_KUBELET: Self = Self {
+        free: "free",
+        unusable: "not offered",
+    };
+    /// Nobody tells.
+    const WITHOUT_KUBELET: Self = Self {
+        free: "?",
+        unusable: "?",
+    };
+}
 
 /// Draws a node's GPUs.
 pub(crate) fn draw(node: &ObservedNode) -> String {
@@ -14,17 +45,25 @@ pub(crate) fn draw(node: &ObservedNode) -> String {
         "{} ({}, {})\n",
         node.spec.name, node.spec.pool.pool, node.spec.vm_size
     );
-    if node.gpus.is_empty() {
-        text.push_str("no GPUs\n");
-    }
-    for gpu in &node.gpus {
-        draw_gpu(&mut text, gpu);
-    }
+    draw_gpus(&mut text, &node.gpus, Words::OF_THE_CONTROL_PLANE);
     text
 }
 
-fn draw_gpu(text: &mut String, gpu: &NodeGpu) {
-    let health = if gpu.healthy { "" } else { "  UNHEALTHY" };
+fn draw_gpus(text: &mut String, gpus: &[NodeGpu], words: Words) {
+    if gpus.is_empty() {
+        text.push_str("no GPUs\n");
+    }
+    for gpu in gpus {
+        draw_gpu(text, gpu, words);
+    }
+}
+
+fn draw_gpu(text: &mut String, gpu: &NodeGpu, words: Words) {
+    let health = if gpu.healthy {
+        String::new()
+    } else {
+        format!("  {}", words.unusable.to_uppercase())
+    };
     let name = if gpu.name.is_empty() { "?" } else { &gpu.name };
     let _ = writeln!(text, "GPU {}  {name}  {}{health}", gpu.index, gpu.uuid);
     if !gpu.failure.is_empty() {
@@ -32,25 +71,34 @@ fn draw_gpu(text: &mut String, gpu: &NodeGpu) {
         return;
     }
     if !gpu.mig_enabled {
-        let holder = gpu
-            .holder
-            .as_ref()
-            .map_or("free", |holder| holder.pod.as_str());
+        let holder = match &gpu.holder {
+            Some(holder) => named(holder),
+            None if gpu.healthy => words.free.to_owned(),
+            None => words.unusable.to_owned(),
+        };
         let _ = writeln!(text, "  [whole GPU: {holder}]");
         return;
     }
     let cells = cells(gpu);
-    for row in [Cell::first_line, Cell::second_line] {
+    let lines = [
+        cells.iter().map(Cell::first_line).collect::<Vec<_>>(),
+        cells.iter().map(|cell| cell.second_line(words)).collect(),
+    ];
+    for line in lines {
         let mut drawn = String::from("  ");
-        for cell in &cells {
-            let _ = write!(
-                drawn,
-                "|{:<width$}",
-                clip(&row(cell), cell.width - 1),
-                width = cell.width - 1
-            );
+        for (cell, said) in cells.iter().zip(line) {
+            let width = cell.width - 1;
+            let _ = write!(drawn, "|{:<width$}", clip(&said, width));
         }
         let _ = writeln!(text, "{drawn}|");
+    }
+}
+
+/// The pod, with its namespace where that is not the default one.
+fn named(holder: &Holder) -> String {
+    match holder.namespace.as_str() {
+        "" | "default" => holder.pod.clone(),
+        namespace => format!("{namespace}/{}", holder.pod),
     }
 }
 
@@ -69,14 +117,14 @@ impl Cell<'_> {
         }
     }
 
-    fn second_line(&self) -> String {
+    fn second_line(&self, words: Words) -> String {
         match self.slice {
             Some(NodeSlice {
                 holder: Some(holder),
                 ..
-            }) => holder.pod.clone(),
-            Some(slice) if !slice.healthy => "unhealthy".to_owned(),
-            Some(_) => "free".to_owned(),
+            }) => named(holder),
+            Some(slice) if !slice.healthy => words.unusable.to_owned(),
+            Some(_) => words.free.to_owned(),
             None => "-".to_owned(),
         }
     }
@@ -186,7 +234,7 @@ mod tests {
             ],
         };
         let mut text = String::new();
-        draw_gpu(&mut text, &gpu);
+        draw_gpu(&mut text, &gpu, Words::OF_THE_CONTROL_PLANE);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "GPU 0  NVIDIA A100-SXM4-40GB  GPU-0");
         assert_eq!(lines[1].chars().count(), lines[2].chars().count());

@@ -1,5 +1,7 @@
 //! `migpool node`: the nodes of a cluster, and who holds which slice.
 
+mod this_node;
+
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
@@ -8,9 +10,10 @@ use serde_json::Value;
 
 use crate::arguments::Connection;
 use crate::client::Client;
+use crate::command::node::this_node::Here;
 use crate::command::scope::ClusterScope;
 use crate::failure::Failure;
-use crate::node_map;
+use crate::node_map::{self, ThisNode};
 use crate::output::{columns, print};
 
 /// Nodes.
@@ -24,7 +27,22 @@ pub(crate) enum Node {
     /// Describe a node: labels, conditions, capacity and allocatable, its GPUs
     Describe(Named),
     /// Draw each GPU as its slices, and who holds them
-    Map(Named),
+    Map(Box<Map>),
+}
+
+/// `node map`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "On a cluster's node: kubectl exec ds/migpool -- migpool node map --this-node"
+)]
+pub(crate) struct Map {
+    #[command(flatten)]
+    named: Named,
+    /// Draw the node that this runs on: its GPUs as its driver tells, and their holders as its kubelet tells
+    #[arg(long, conflicts_with_all = ["name", "resource_group", "cluster_name"])]
+    this_node: bool,
+    #[command(flatten)]
+    here: Here,
 }
 
 /// `node list`.
@@ -62,17 +80,25 @@ impl Node {
                     nodes.iter().map(describe).collect::<Vec<_>>().join("\n\n")
                 })
             }
-            Self::Map(named) => {
-                let nodes = named.nodes().await?;
-                print(named.connection.output, &nodes, |nodes| {
-                    nodes
-                        .iter()
-                        .map(node_map::draw)
-                        .collect::<Vec<_>>()
-                        .join("\n\n")
-                })
-            }
+            Self::Map(map) => map.run().await,
         }
+    }
+}
+
+impl Map {
+    async fn run(&self) -> Result<(), Failure> {
+        let output = self.named.connection.output;
+        if self.this_node {
+            return print(output, &self.here.look().await?, ThisNode::draw);
+        }
+        let nodes = self.named.nodes().await?;
+        print(output, &nodes, |nodes| {
+            nodes
+                .iter()
+                .map(node_map::draw)
+                .collect::<Vec<_>>()
+                .join("\n\n")
+        })
     }
 }
 

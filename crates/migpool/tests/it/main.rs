@@ -15,3 +15,4 @@ mod pods;
 mod restart;
 mod sim_node;
 mod simulated;
+mod this_node;
