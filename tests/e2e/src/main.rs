@@ -13,9 +13,11 @@ mod checks;
 mod nodes;
 mod plugin;
 mod pods;
+mod recording;
 mod seen;
 mod suite;
 mod suites;
+mod told;
 mod wait;
 mod world;
 

@@ -2,7 +2,7 @@
 //! its simulated driver.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +21,9 @@ use crate::world::World;
 
 /// Where the simulated driver is mounted on a node, as NVIDIA's driver containers mount theirs.
 pub(crate) const DRIVER_ROOT: &str = "/run/nvidia/driver";
+
+/// Where the simulated driver is kept on a node.
+pub(crate) const SIMULATED_ROOT: &str = "/var/lib/migpool/nvml-sim";
 
 /// The folder of CDI specifications.
 pub(crate) const CDI_DIR: &str = "/var/run/cdi";
@@ -68,6 +71,27 @@ impl<'w> Node<'w> {
     pub(crate) fn path(self, path: &str) -> anyhow::Result<PathBuf> {
         let root = self.world.node_root(self.name)?;
         Ok(root.join(path.trim_start_matches('/')))
+    }
+
+    /// The node's network, to be entered.
+    ///
+    /// # Errors
+    /// The node is not there.
+    pub(crate) fn network(self) -> anyhow::Result<File> {
+        let root = self.path("/")?;
+        let process = root.parent().context("a node's root without a process")?;
+        let path = process.join("ns/net");
+        File::open(&path).with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Runs a program on the node.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn run(self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.world.cluster().node(self.name)?.command(program);
+        command.args(arguments);
+        self.world.done(command, None)
     }
 
     /// The names of the files in a folder of the node; none if it is not there.
@@ -188,16 +212,30 @@ impl<'w> Node<'w> {
         Ok(())
     }
 
+    /// The UUIDs of the node's GPUs, in the order of their indices.
+    ///
+    /// # Errors
+    /// The driver does not answer.
+    pub(crate) fn gpus(self) -> anyhow::Result<Vec<String>> {
+        let listed = self.smi(&["--query-gpu=uuid", "--format=csv,noheader"])?;
+        Ok(listed.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    fn smi(self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(charts::program()?);
+        command
+            .arg("smi")
+            .args(arguments)
+            .env("NVIDIA_DRIVER_ROOT", self.path(DRIVER_ROOT)?);
+        self.world.done(command, None)
+    }
+
     /// All MIG devices of the node.
     ///
     /// # Errors
     /// The driver does not answer.
     pub(crate) fn slices(self) -> anyhow::Result<BTreeSet<Slice>> {
-        let mut command = Command::new(charts::program()?);
-        command
-            .args(["smi", "-L"])
-            .env("NVIDIA_DRIVER_ROOT", self.path(DRIVER_ROOT)?);
-        let printed = self.world.done(command, None)?;
+        let printed = self.smi(&["-L"])?;
         // A GPU whose MIG mode is on without a slice has a line of its own; no device is not an error here either.
         Ok(Seen::from_smi(&printed)?.slices)
     }
@@ -209,6 +247,26 @@ impl<'w> Node<'w> {
     pub(crate) fn restart_kubelet(self, by_force: bool) -> anyhow::Result<()> {
         let kubelet = self.world.cluster().node(self.name)?.kubelet();
         self.restart(&kubelet, by_force)
+    }
+
+    /// Stops the kubelet, as the end of a node does.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(crate) fn stop_kubelet(self) -> anyhow::Result<()> {
+        self.world
+            .log(&format!("stop the kubelet of {}", self.name));
+        Ok(self.world.cluster().node(self.name)?.kubelet().stop()?)
+    }
+
+    /// Starts the kubelet.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn start_kubelet(self) -> anyhow::Result<()> {
+        self.world
+            .log(&format!("start the kubelet of {}", self.name));
+        Ok(self.world.cluster().node(self.name)?.kubelet().start()?)
     }
 
     /// Restarts containerd with SIGTERM.
@@ -245,6 +303,35 @@ impl<'w> Node<'w> {
             .with_context(|| format!("cannot inject {arguments:?} on {}", self.name))?;
         Ok(())
     }
+}
+
+/// Runs `migpool sim COMMAND ROOT arguments` where a person does: in the pod of the node's simulated driver.
+///
+/// # Errors
+/// What migpool said.
+pub(crate) fn simulate(
+    world: &World,
+    node: Node<'_>,
+    command: &str,
+    arguments: &[&str],
+) -> anyhow::Result<()> {
+    let pod = world.release_pod(&format!("boards-{}", node.name()), node.name())?;
+    let root = format!("/host{SIMULATED_ROOT}");
+    let mut all = vec!["exec", "--namespace", &pod.namespace, &pod.name, "--"];
+    all.extend(["migpool", "sim", command, &root]);
+    all.extend(arguments);
+    world.kubectl(&all)?;
+    Ok(())
+}
+
+/// Boots the simulated machine of a node: what a reboot takes from GPUs is gone.
+///
+/// # Errors
+/// What migpool said.
+pub(crate) fn reboot(world: &World, node: Node<'_>) -> anyhow::Result<()> {
+    let root = node.path(DRIVER_ROOT)?;
+    world.migpool(&[Path::new("sim"), Path::new("reboot"), &root])?;
+    Ok(())
 }
 
 /// The processes of a pod that run a program of this name.

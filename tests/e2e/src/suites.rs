@@ -1,7 +1,9 @@
 //! The suites, in the order in which they run. A suite is one file with a list of tests.
 
 mod article;
+mod faults;
 mod isolation;
+mod layouts;
 mod restarts;
 mod soundness;
 
@@ -14,5 +16,7 @@ pub(crate) fn all() -> Vec<Suite> {
         Suite::new("article", article::TESTS),
         Suite::new("isolation", isolation::TESTS),
         Suite::new("restarts", restarts::TESTS),
+        Suite::new("faults", faults::TESTS),
+        Suite::new("layouts", layouts::TESTS),
     ]
 }
