@@ -6,7 +6,7 @@ use agent::{DriverRoot, DriverSearch};
 use clap::Args;
 use kubelet_api::holdings;
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::node_map::ThisNode;
 
 /// Where this node's driver and kubelet are.
@@ -66,7 +66,7 @@ impl Here {
         Ok(ThisNode::of(
             node,
             &inventory,
-            told.map_err(|error| chain(&error)),
+            told.map_err(|error| error.to_string()),
         ))
     }
 }
