@@ -110,13 +110,13 @@ impl Cluster {
         packages::ensure()?;
         check(config)?;
         let _lock = state::lock(&config.state_dir)?;
-        if let Ok(state) = State::open(&config.state_dir) {
-            if Namespace::find(&state, CONTROL_NAMESPACE).is_some() && state.path("up").exists() {
-                return Err(Error::Running(config.state_dir.clone()));
-            }
-            end(&state)?;
-            state.delete()?;
+        // Even where the folder is gone, its processes may not be: they are found by its path.
+        let state = State::create(&config.state_dir)?;
+        if Namespace::find(&state, CONTROL_NAMESPACE).is_some() && state.path("up").exists() {
+            return Err(Error::Running(config.state_dir.clone()));
         }
+        end(&state)?;
+        state.delete()?;
         let start = Instant::now();
         let state = State::create(&config.state_dir)?;
         let cluster = Self::bring_up(&state, parts, config).inspect_err(|_| {
@@ -186,9 +186,7 @@ impl Cluster {
     /// When something of it cannot be ended or deleted.
     pub fn stop_at(state_dir: &Path) -> Result<(), Error> {
         let _lock = state::lock(state_dir)?;
-        let Ok(state) = State::open(state_dir) else {
-            return Ok(());
-        };
+        let state = State::create(state_dir)?;
         end(&state)?;
         Ok(state.delete()?)
     }

@@ -38,6 +38,10 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials(&Arc::default())).exit_code();
     }
 
+    if let Err(error) = Cluster::stop_at(&config().state_dir) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     let before = Machine::look(&config());
     let cluster = match start(&config()) {
         Ok(cluster) => Arc::new(Mutex::new(Some(cluster))),
@@ -161,8 +165,17 @@ fn killed_owner() -> Result<(), Box<dyn std::error::Error>> {
     if !config().state_dir.exists() {
         return Err("there is nothing left to be swept up".into());
     }
-    let mut config = config();
-    config.nodes.truncate(1);
-    start(&config)?.stop()?;
-    Ok(Machine::look(&config).same_as(&before)?)
+    let mut one_node = config();
+    one_node.nodes.truncate(1);
+    start(&one_node)?.stop()?;
+    Machine::look(&config()).same_as(&before)?;
+
+    // So it is after `cargo clean`.
+    let cluster = start(&one_node)?;
+    let gone = one_node.state_dir.with_added_extension("gone");
+    std::fs::rename(&one_node.state_dir, &gone)?;
+    Cluster::stop_at(&one_node.state_dir)?;
+    std::fs::remove_dir_all(&gone)?;
+    drop(cluster);
+    Ok(Machine::look(&config()).same_as(&before)?)
 }
