@@ -60,9 +60,16 @@ fn main() -> ExitCode {
             Ok(Machine::look(&config()).same_as(&before)?)
         },
     ));
+    let shared = Arc::clone(&cluster);
     trials.push(Trial::test(
         "a_cluster_ends_with_its_owner_and_the_next_start_sweeps_up",
-        || killed_owner().map_err(Failed::from),
+        move || {
+            // It has the same folder.
+            if let Some(cluster) = shared.lock()?.take() {
+                cluster.stop()?;
+            }
+            killed_owner().map_err(Failed::from)
+        },
     ));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // A filter may have left out the trial that stops it.
