@@ -183,10 +183,14 @@ securityContext:
   {{- else }}
   {{- include "migpool.privileged" .root | nindent 2 }}
   {{- end }}
-{{- with .resources }}
 resources:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- .resources | default (include "migpool.resources" . | fromYaml) | toYaml | nindent 2 }}
+{{- end -}}
+
+{{- define "migpool.resources" -}}
+requests:
+  cpu: 10m
+  memory: 24Mi
 {{- end -}}
 
 {{/* Liveness, readiness and the port for both. */}}
