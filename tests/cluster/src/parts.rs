@@ -3,6 +3,8 @@
 //! They lie in a cache outside the checkout, each part in a folder named after all that decides what is built, so that
 //! a fresh clone starts at once and a changed pin builds that part alone.
 
+mod list;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
+use self::list::{PARTS, Part};
 use crate::run;
 
 /// Why the parts are not there.
@@ -49,80 +52,6 @@ pub enum Error {
         source: run::Error,
     },
 }
-
-/// One Go module of `parts/`, and the programs that it gives.
-struct Part {
-    name: &'static str,
-    packages: &'static [&'static str],
-    /// The file that is built, where it is not named after its package.
-    file: Option<&'static str>,
-    /// Other names for that file, by which it does other things.
-    names: &'static [&'static str],
-    /// The module whose version `k8s.io/component-base` has to report: clients refuse servers without one.
-    version_of: Option<&'static str>,
-    cgo: bool,
-}
-
-const PARTS: [Part; 6] = [
-    Part {
-        name: "kubernetes",
-        packages: &["."],
-        file: Some("kubernetes"),
-        names: &[
-            "kube-apiserver",
-            "kube-controller-manager",
-            "kube-scheduler",
-            "kubelet",
-            "kubectl",
-        ],
-        version_of: Some("k8s.io/kubernetes"),
-        cgo: false,
-    },
-    Part {
-        name: "etcd",
-        packages: &["go.etcd.io/etcd/server/v3"],
-        file: Some("etcd"),
-        names: &[],
-        version_of: None,
-        cgo: false,
-    },
-    Part {
-        name: "containerd",
-        packages: &[
-            "github.com/containerd/containerd/v2/cmd/containerd",
-            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-            "github.com/containerd/containerd/v2/cmd/ctr",
-        ],
-        file: None,
-        names: &[],
-        version_of: None,
-        cgo: false,
-    },
-    Part {
-        name: "helm",
-        packages: &["helm.sh/helm/v3/cmd/helm"],
-        file: None,
-        names: &[],
-        version_of: None,
-        cgo: false,
-    },
-    Part {
-        name: "crane",
-        packages: &["github.com/google/go-containerregistry/cmd/crane"],
-        file: None,
-        names: &[],
-        version_of: None,
-        cgo: false,
-    },
-    Part {
-        name: "nvidia",
-        packages: &["github.com/NVIDIA/nvidia-container-toolkit/cmd/nvidia-ctk"],
-        file: None,
-        names: &[],
-        version_of: None,
-        cgo: true,
-    },
-];
 
 /// The programs that a cluster is made of, ready to run.
 #[derive(Debug, Clone)]
