@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::command::{
-    agent, cluster, completions, group, node, nodepool, partition, pod, profiles, rest, sim, smi,
-    up,
+    agent, cluster, completions, group, node, nodepool, partition, pod, profiles, rest, retire,
+    sim, smi, up,
 };
 use crate::demo;
 use crate::failure::Failure;
@@ -77,6 +77,9 @@ pub(crate) enum Noun {
     Sim(sim::Sim),
     /// Print the completions of a shell
     Completions(completions::Completions),
+    /// Delete migpool's DaemonSets and wait for their pods; run by the charts before `helm uninstall`, not by people
+    #[command(hide = true)]
+    Retire(retire::Retire),
     /// One container of a pod on a local node; started by `migpool up`, not by people
     #[command(hide = true)]
     PodShim(pod::PodShim),

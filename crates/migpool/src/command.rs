@@ -10,6 +10,7 @@ pub(crate) mod partition;
 pub(crate) mod pod;
 pub(crate) mod profiles;
 pub(crate) mod rest;
+pub(crate) mod retire;
 pub(crate) mod scope;
 pub(crate) mod sim;
 pub(crate) mod smi;
@@ -38,6 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::Smi(smi) => smi.run(),
         Noun::Sim(sim) => sim.run(),
         Noun::Completions(completions) => completions.run(),
+        Noun::Retire(retire) => block_on(retire.run()),
         Noun::PodShim(shim) => shim.run(),
     }
 }

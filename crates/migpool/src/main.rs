@@ -11,6 +11,7 @@
 )]
 
 mod arguments;
+mod chart_repository;
 mod client;
 mod command;
 mod demo;

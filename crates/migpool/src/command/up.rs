@@ -1,10 +1,14 @@
 //! `migpool up`: the control plane on this machine.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use clap::Args;
 use local::UpConfig;
 use tokio::sync::watch;
 
 use crate::arguments::StateDir;
+use crate::chart_repository::ChartRepository;
 use crate::failure::Failure;
 use crate::output::write_line;
 use crate::runtime::{cancelled_by_signals, start_log};
@@ -19,6 +23,17 @@ pub(crate) struct Up {
     /// Use this machine's own GPUs, instead of simulated ones, for nodes of a GPU VM size
     #[arg(long)]
     real_gpus: bool,
+    /// Serve this folder of charts to `helm repo add`, read only; `cargo xtask charts` makes one in target/charts
+    #[arg(long, value_name = "DIR")]
+    chart_repository: Option<PathBuf>,
+    /// Where the charts are served: an address of this machine's own
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8879",
+        requires = "chart_repository"
+    )]
+    chart_address: SocketAddr,
 }
 
 impl Up {
@@ -30,6 +45,14 @@ impl Up {
             Failure::failed(format!("cannot find migpool's own program: {error}"))
         })?;
         let cancel = cancelled_by_signals()?;
+        let charts = match &self.chart_repository {
+            Some(folder) => Some(
+                ChartRepository::open(folder, self.chart_address)
+                    .await
+                    .map_err(Failure::of)?,
+            ),
+            None => None,
+        };
         let (ready, mut is_ready) = watch::channel(false);
         let config = UpConfig {
             state_dir: state_dir.clone(),
@@ -42,6 +65,7 @@ impl Up {
         } else {
             "simulated GPUs"
         };
+        let charts_at = charts.as_ref().map(ChartRepository::url);
         let announce = async {
             if is_ready.wait_for(|ready| *ready).await.is_ok() {
                 let line = format!(
@@ -49,11 +73,28 @@ impl Up {
                     state_dir.display()
                 );
                 let _ = write_line(&line);
+                if let Some(url) = charts_at {
+                    let _ = write_line(&format!("Charts: helm repo add nvdp {url}"));
+                }
             }
             std::future::pending::<()>().await;
         };
+        let serve_charts = async {
+            match charts {
+                Some(charts) => charts.serve(cancel.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let serve_charts = async {
+            match serve_charts.await {
+                // `up` ends by itself when it is cancelled, as they do.
+                Ok(()) => std::future::pending().await,
+                Err(error) => Failure::failed(format!("charts are not served any more: {error}")),
+            }
+        };
         tokio::select! {
-            outcome = local::up(config, cancel) => outcome.map_err(Failure::of),
+            outcome = local::up(config, cancel.clone()) => outcome.map_err(Failure::of),
+            failure = serve_charts => Err(failure),
             () = announce => Ok(()),
         }
     }

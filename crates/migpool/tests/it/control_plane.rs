@@ -49,7 +49,7 @@ impl ControlPlane {
         Self::start_with(&["up"])
     }
 
-    fn start_with(words: &[&str]) -> Self {
+    pub(crate) fn start_with(words: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("mp-")
             .tempdir()

@@ -7,6 +7,7 @@
 
 mod article;
 mod bad_input;
+mod charts;
 mod control_plane;
 mod faults;
 mod full_disk;

@@ -1,0 +1,110 @@
+//! The article's step 5, as far as it needs no cluster: helm finds the charts in what `migpool up` serves.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::control_plane::{ControlPlane, migpool, output, stdout};
+
+/// The first helm of: `MIGPOOL_HELM`, the PATH, the test cluster's parts; without one the test is skipped, aloud, and in
+/// CI it fails.
+fn helm() -> Option<PathBuf> {
+    let named = std::env::var_os("MIGPOOL_HELM").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|dir| dir.join("helm"));
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let parts = cache.and_then(|dir| std::fs::read_dir(dir.join("migpool/parts")).ok());
+    let in_parts = parts
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|part| part.path().join("helm"));
+    let found = named.into_iter().chain(in_path).chain(in_parts);
+    let found = found.into_iter().find(|file| file.is_file());
+    if found.is_none() {
+        let missing =
+            "no helm: not in MIGPOOL_HELM, nor in the PATH, nor among the test cluster's parts";
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("SKIPPED: {missing}");
+    }
+    found
+}
+
+struct Helm<'a> {
+    program: &'a Path,
+    home: &'a Path,
+}
+
+impl Helm<'_> {
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.program);
+        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(name, self.home.join(name));
+        }
+        stdout(command.args(arguments).current_dir(self.home))
+    }
+}
+
+#[test]
+fn helm_finds_the_articles_charts_where_up_serves_them() {
+    let Some(program) = helm() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let helm = Helm {
+        program: &program,
+        home: home.path(),
+    };
+    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts");
+    let repository = home.path().join("repository");
+    let destination = format!("--destination={}", repository.display());
+    for chart in ["nvidia-device-plugin", "gpu-feature-discovery"] {
+        let chart = charts.join(chart).display().to_string();
+        helm.run(&["package", &chart, &destination]);
+    }
+    helm.run(&["repo", "index", &repository.display().to_string()]);
+
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let folder = repository.display().to_string();
+    let words = [
+        "up",
+        "--chart-repository",
+        &folder,
+        "--chart-address",
+        &address,
+    ];
+    let _plane = ControlPlane::start_with(&words);
+    let url = format!("http://{address}");
+    helm.run(&["repo", "add", "nvdp", &url]);
+    helm.run(&["repo", "add", "nvgfd", &url]);
+    helm.run(&["repo", "update"]);
+    for chart in ["nvdp/nvidia-device-plugin", "nvgfd/gpu-feature-discovery"] {
+        let found = helm.run(&["search", "repo", chart]);
+        assert!(found.contains(env!("CARGO_PKG_VERSION")), "{found}");
+        let arguments = [
+            "template",
+            "--generate-name",
+            "--set=migStrategy=mixed",
+            "--kube-version=1.37.2",
+            chart,
+        ];
+        let rendered = helm.run(&arguments);
+        assert!(rendered.contains("kind: DaemonSet"), "{rendered}");
+        assert!(rendered.contains("value: \"mixed\""), "{rendered}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_chart_repository_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut up = migpool();
+    up.arg("up").arg("--chart-repository").arg(dir.path());
+    let up = output(up.env("MIGPOOL_STATE_DIR", dir.path().join("s")));
+    let said = String::from_utf8_lossy(&up.stderr);
+    assert_eq!(up.status.code(), Some(1), "{said}");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("chart repository: its index.yaml"), "{said}");
+}
