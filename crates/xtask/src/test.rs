@@ -107,24 +107,30 @@ impl Test {
         if wanted(Part::Dependencies) {
             dependencies(&mut tally);
         }
+        let on_cluster = [Part::Images, Part::Tests, Part::Cluster]
+            .into_iter()
+            .any(wanted)
+            && can_run_clusters();
+        if on_cluster {
+            // The test cluster's own tests, among all others, need these.
+            tally.part(images(wanted(Part::Images)));
+            tally.part(parts());
+        }
         if wanted(Part::Tests) {
             tally.tests(&mut cargo(&["test", "--workspace", "--no-fail-fast"]));
         }
         if wanted(Part::Demo) {
             tally.part(demo::run());
         }
-        let on_cluster = wanted(Part::Images) || wanted(Part::Cluster);
-        match on_cluster.then(clusters_run_here) {
-            Some(Err(missing)) if std::env::var_os("CI").is_none() => skipped_cluster(&missing),
-            Some(_) => {
-                if wanted(Part::Images) {
-                    tally.part(images());
-                }
-                if wanted(Part::Cluster) {
-                    cluster(&mut tally);
-                }
-            }
-            None => {}
+        if on_cluster && wanted(Part::Cluster) {
+            tally.tests(&mut cargo(&[
+                "run",
+                "--quiet",
+                "--package",
+                "migpool-e2e",
+                "--bin",
+                "e2e",
+            ]));
         }
         println!();
         for reason in &tally.reasons {
@@ -153,37 +159,43 @@ fn clusters_run_here() -> Result<(), String> {
     Ok(())
 }
 
-fn skipped_cluster(missing: &str) {
+/// Whether what needs a cluster is to be run; where it can't be it is said aloud, but in CI it is tried all the same.
+fn can_run_clusters() -> bool {
+    let Err(missing) = clusters_run_here() else {
+        return true;
+    };
     eprintln!(
         "\nSKIPPED: THE CLUSTER SUITES AND THE IMAGES WERE NOT TRIED. This machine lacks {missing}. What migpool promises of a \
          Kubernetes cluster is untested by this run; `cargo xtask e2e` as root runs the suites."
     );
+    std::env::var_os("CI").is_some()
 }
 
-/// Builds every image twice.
-fn images() -> Result<(), Error> {
-    println!("\n$ cargo xtask images --check");
+/// Builds the images, each twice if that is to be checked.
+fn images(check: bool) -> Result<(), Error> {
+    println!(
+        "\n$ cargo xtask images{}",
+        if check { " --check" } else { "" }
+    );
     let images = Images {
-        check: true,
+        check,
         ..Images::default()
     };
     images.ensure().map(drop)
 }
 
-/// Runs every suite against a real Kubernetes.
-fn cluster(tally: &mut Tally) {
-    if let Err(error) = Images::default().ensure() {
-        tally.part(Err(error));
-        return;
-    }
-    tally.tests(&mut cargo(&[
+/// Builds the programs of a Kubernetes, unless they are there.
+fn parts() -> Result<(), Error> {
+    run(&mut cargo(&[
         "run",
         "--quiet",
         "--package",
-        "migpool-e2e",
+        "migpool-test-cluster",
         "--bin",
-        "e2e",
-    ]));
+        "cluster",
+        "--",
+        "parts",
+    ]))
 }
 
 fn dependencies(tally: &mut Tally) {
