@@ -35,8 +35,8 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "migpool",
-        &["--kube-version=1.27.0"],
-        "deviceListStrategy is cdi-cri, and the kubelet understands cdi-cri from Kubernetes 1.28 on; this cluster is v1.27.0",
+        &["--kube-version=1.28.0"],
+        "deviceListStrategy is cdi-cri, and the kubelet understands cdi-cri from Kubernetes 1.29 on; this cluster is v1.28.0",
     ),
     (
         "migpool",
@@ -103,7 +103,7 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ),
     (
         PLUGIN,
-        &["--kube-version=1.27.0"],
+        &["--kube-version=1.28.0"],
         "deviceListStrategy is cdi-cri, and the kubelet",
     ),
     (
