@@ -15,6 +15,7 @@ mod chart_repository;
 mod client;
 mod command;
 mod demo;
+mod driver_root;
 mod failure;
 mod node_map;
 mod output;

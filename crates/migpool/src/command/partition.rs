@@ -9,6 +9,7 @@ use partition::{Options, Partitioner, Report};
 use serde_json::json;
 
 use crate::arguments::DriverRoot;
+use crate::driver_root::seen_from_here;
 use crate::failure::{Failure, chain};
 use crate::output::{Format, print};
 
@@ -193,7 +194,7 @@ impl Check {
 }
 
 fn load(driver: &DriverRoot) -> Result<Nvml, Failure> {
-    Nvml::load(&driver.driver_root).map_err(Failure::of)
+    Nvml::load(&seen_from_here(&driver.driver_root)).map_err(Failure::of)
 }
 
 /// A layout that cannot be is a misuse; everything else failed.

@@ -7,6 +7,7 @@ use mig::{Board, Confidence};
 use pool::VmSize;
 
 use crate::arguments::DriverRoot;
+use crate::driver_root::seen_from_here;
 use crate::failure::{Failure, chain};
 use crate::output::{Format, columns, print};
 
@@ -61,10 +62,11 @@ impl Profiles {
     }
 
     fn boards_of_this_machine(&self) -> Result<Vec<Board>, Failure> {
-        let nvml = nvml::Nvml::load(&self.driver.driver_root).map_err(|error| {
-            Failure::from_error(&error)
-                .with_help("name a board with --board, or list the known ones with --list")
-        })?;
+        let nvml =
+            nvml::Nvml::load(&seen_from_here(&self.driver.driver_root)).map_err(|error| {
+                Failure::from_error(&error)
+                    .with_help("name a board with --board, or list the known ones with --list")
+            })?;
         let inventory = nvml.inventory().map_err(Failure::of)?;
         let mut boards: Vec<Board> = Vec::new();
         for gpu in inventory.gpus {

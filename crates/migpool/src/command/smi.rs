@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::driver_root::seen_from_here;
 use crate::failure::Failure;
 
 /// The name under which the program is nvidia-smi.
@@ -52,7 +53,7 @@ fn execute(arguments: &[OsString]) -> u8 {
         std::env::var_os("NVIDIA_DRIVER_ROOT").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     smi::run(
         arguments,
-        &driver_root,
+        &seen_from_here(&driver_root),
         &mut std::io::stdout().lock(),
         &mut std::io::stderr().lock(),
     )
