@@ -44,7 +44,7 @@ impl DeviceFiles {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let there = path.symlink_metadata()?;
                 if self.is(&there) {
-                    return Ok(());
+                    return self.permit(path, mode);
                 }
                 if !is_simulated(&there) {
                     return Err(error);
@@ -68,10 +68,16 @@ impl DeviceFiles {
             DeviceFiles::Nodes => {
                 let mode = Mode::from_raw_mode(mode);
                 rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, mode, null())?;
-                // Whatever the umask: a container gets the node with the permissions that it has here.
-                rustix::fs::chmod(path, mode)?;
-                Ok(())
+                self.permit(path, mode.as_raw_mode())
             }
+        }
+    }
+
+    /// Gives a device node its permissions, whatever the umask: a container gets it with those that it has here.
+    fn permit(self, path: &Path, mode: u32) -> io::Result<()> {
+        match self {
+            DeviceFiles::Regular => Ok(()),
+            DeviceFiles::Nodes => Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?),
         }
     }
 

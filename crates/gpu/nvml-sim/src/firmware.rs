@@ -55,6 +55,8 @@ pub fn link(root: &Path, driver_version: &str) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let new = link.with_extension(format!("new-{}", std::process::id()));
+    // A process of the same number may have been killed here.
+    let _ = fs::remove_file(&new);
     let linked = fs::hard_link(&state, &new).and_then(|()| fs::rename(&new, &link));
     // `rename` leaves the old name where both are links of one file: then another process was faster.
     let _ = fs::remove_file(&new);

@@ -1,10 +1,13 @@
 //! The file `sim/state`, through which all processes of a driver root see one [`State`]. It is made once and then only
 //! written in place, so that its second name, and a container's mount of it, stay the same file.
 //!
-//! The file is a header and two slots. A writer holds the file's lock, fills the slot that is not in use and then publishes
-//! it with one store of a 32-bit generation, whose lowest bit says which slot counts. So whatever is killed at whatever
+//! The file is a header and two slots. A writer holds a lock, fills the slot that is not in use and then publishes it with
+//! one store of a 32-bit generation, whose lowest bit says which slot counts. So whatever is killed at whatever
 //! instruction, the file holds the old state or the new one. Readers take no lock: the header is mapped, and as long
 //! as the generation is the one that they know, reading is one load and a reference count.
+//!
+//! The lock is on the folder that the file lies in. Containers are given the file, and whoever can open a file for reading
+//! can lock it: none of them is to keep the writers out.
 //!
 //! Everything that changes the file goes through `pwrite`, so a full disk is an error and not a signal, and readers need
 //! no more than read access. A slot carries its generation and a checksum; a reader that was overtaken notices and tries again.
@@ -134,7 +137,8 @@ impl From<StoreError> for Return {
 pub struct Store {
     path: PathBuf,
     file: File,
-    writable: bool,
+    /// The folder that writers lock; nothing where this process may only read.
+    folder: Option<File>,
     header: Mmap,
     cache: Mutex<Option<(u32, Arc<State>)>>,
     // `flock` excludes other open files only; this excludes this process's other threads.
@@ -231,10 +235,13 @@ impl Store {
         if found != STATE_VERSION {
             return Err(StoreError::Version { path, found });
         }
+        let folder = writable
+            .then(|| open_folder(&path).map_err(io_error("open the folder of", &path)))
+            .transpose()?;
         Ok(Store {
             path,
             file,
-            writable,
+            folder,
             header,
             cache: Mutex::new(None),
             writer: Mutex::new(()),
@@ -250,7 +257,7 @@ impl Store {
     /// Whether this process may change the state.
     #[must_use]
     pub fn writable(&self) -> bool {
-        self.writable
+        self.folder.is_some()
     }
 
     /// A number that changes with every change of the state.
@@ -310,15 +317,11 @@ impl Store {
         prepare: impl FnOnce(&State, &State) -> Result<(), Return>,
         finish: impl FnOnce(&State),
     ) -> Result<T, UpdateError> {
-        if !self.writable {
-            return Err(StoreError::ReadOnly {
-                path: self.path.clone(),
-            }
-            .into());
-        }
+        let folder = self.folder.as_ref().ok_or_else(|| StoreError::ReadOnly {
+            path: self.path.clone(),
+        })?;
         let _thread = lock(&self.writer);
-        let _process =
-            FileLock::take(&self.file).map_err(|errno| self.failed("lock")(errno.into()))?;
+        let _process = FileLock::take(folder).map_err(|errno| self.failed("lock")(errno.into()))?;
         let (generation, old) = self.read_with_generation()?;
         let mut new = State::clone(&old);
         let answer = change(&mut new)?;
@@ -420,7 +423,13 @@ impl Store {
     }
 }
 
-/// The lock on the file, for as long as this lives. The kernel lets go of it when the process dies.
+/// The folder of the state itself: in a pod's root the state is a link into its node's root.
+fn open_folder(state: &Path) -> io::Result<File> {
+    let state = std::fs::canonicalize(state)?;
+    File::open(state.parent().ok_or(io::ErrorKind::NotFound)?)
+}
+
+/// The lock on the folder, for as long as this lives. The kernel lets go of it when the process dies.
 struct FileLock<'a>(&'a File);
 
 impl<'a> FileLock<'a> {

@@ -184,6 +184,57 @@ fn a_pods_view_of_device_nodes_shows_its_slice() {
     assert!(!pod.may_configure());
 }
 
+#[test]
+fn a_container_that_locks_its_state_keeps_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = create(&folder, false).unwrap();
+    let [link] = firmware::find(root.path()).try_into().unwrap();
+    // A container has the file for reading, which is enough to lock it.
+    let container = fs::File::open(link).unwrap();
+    container.lock().unwrap();
+    let (done, changed) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        enable(&Driver::open(root.path()).unwrap());
+        done.send(root.state().unwrap().gpus[0].mig_current)
+            .unwrap();
+    });
+    let limit = std::time::Duration::from_secs(30);
+    assert_eq!(changed.recv_timeout(limit), Ok(true));
+    writer.join().unwrap();
+}
+
+/// Its making, or the making of its second name, was killed between two steps.
+#[test]
+fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("root");
+    let versions = path.join("lib/firmware/nvidia/580.159.04");
+    fs::create_dir_all(&versions).unwrap();
+    let number = std::process::id();
+    fs::write(versions.join(format!("gsp_simulated.new-{number}")), "").unwrap();
+    let libraries = path.join("usr/lib/x86_64-linux-gnu");
+    fs::create_dir_all(&libraries).unwrap();
+    fs::write(libraries.join(format!(".link-{number}")), "").unwrap();
+    let root = create(&folder, false).unwrap();
+    assert_eq!(fs::read_dir(versions).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(libraries).unwrap().count(), 3);
+    assert!(root.library_path().is_file());
+}
+
+#[test]
+fn a_device_node_whose_making_was_killed_gets_its_permissions() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(root) = with_device_nodes(&folder) else {
+        return;
+    };
+    let node = root.path().join("dev/nvidia0");
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(root.path().join(STATE_FILE)).unwrap();
+    create(&folder, true).unwrap();
+    let mode = fs::metadata(&node).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o666);
+}
+
 fn identity(path: &Path) -> (u64, u64) {
     let file = fs::metadata(path).unwrap();
     (file.dev(), file.ino())

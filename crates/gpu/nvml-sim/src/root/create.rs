@@ -197,11 +197,18 @@ fn make_device(root: &Path, kind: DeviceFiles, name: &str) -> Result<(), RootErr
     Err(error(io::ErrorKind::PermissionDenied.into()))
 }
 
+/// Makes a symbolic link, or makes it anew where it leads elsewhere. There is no moment in which a link that was there is
+/// gone: somebody may just be looking for the library by it.
 pub(super) fn link(target: &Path, path: &Path) -> Result<(), RootError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
-        _ => symlink(target, path).map_err(io_error(path)),
+    if fs::read_link(path).is_ok_and(|there| there == target) {
+        return Ok(());
     }
+    let new = path.with_file_name(format!(".link-{}", std::process::id()));
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => symlink(target, &new).and_then(|()| fs::rename(&new, path)),
+    }
+    .map_err(io_error(path))
 }
 
 /// Each root has its own copy: the dynamic linker would take two links to one file for one library, and the library finds its
