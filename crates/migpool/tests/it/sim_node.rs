@@ -97,8 +97,11 @@ impl Node {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.inside(Path::new(env!("CARGO_BIN_EXE_migpool")));
-        command.args(["sim", "node", "--root"]).arg(self.root());
-        command.arg("--mount").arg(self.mount()).args(arguments);
+        command.args(["sim", "node", "--mount"]).arg(self.mount());
+        if !arguments.contains(&"--root") {
+            command.arg("--root").arg(self.root());
+        }
+        command.args(arguments);
         command
     }
 
@@ -271,6 +274,28 @@ fn other_boards_are_refused_in_words_until_the_replacement_is_asked_for() {
     replaced.says("ready");
     assert_eq!(count(&node.listing(), "A30"), 2, "{}", node.listing());
     replaced.stop();
+}
+
+#[test]
+fn two_simulations_of_one_node_do_not_undo_each_other() {
+    if !may_mount("two simulations of one node") {
+        return;
+    }
+    let node = Node::new();
+    let mut first = node.start(&["--board", "A100-SXM4-40GB"]);
+    first.says("ready");
+    let mut same_root = node.start(&["--board", "A30", "--replace"]);
+    same_root.says("another migpool sim node has");
+    let other = node.folder.path().join("other").display().to_string();
+    let mut same_mount = node.start(&["--board", "A30", "--root", &other]);
+    same_mount.says("of another migpool sim node, which runs");
+    assert_eq!(count(&node.listing(), "A100"), 1, "{}", node.listing());
+    same_root.stop();
+    first.stop();
+    // Nobody sees to the first one's any more.
+    same_mount.says("ready");
+    assert_eq!(count(&node.listing(), "A30"), 1, "{}", node.listing());
+    same_mount.stop();
 }
 
 #[test]

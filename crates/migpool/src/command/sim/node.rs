@@ -5,7 +5,7 @@ mod labels;
 mod machine;
 mod mount;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,8 +46,9 @@ In a pod it has to be privileged, since it mounts and makes device nodes, with t
 either under the node's own paths or, with --host-root /host, below /host:
   --root's folder or its parent, e.g. /var/lib/migpool;
   --mount's parent, e.g. /run/nvidia, with mountPropagation: Bidirectional,
-and with NODE_NAME from spec.nodeName. Labels take a ClusterRole with get and patch on nodes. Faults are injected there:
-  kubectl exec POD -- migpool sim inject /var/lib/migpool/nvml-sim lost --gpu 0")]
+and with NODE_NAME from spec.nodeName. Labels take a ClusterRole with get and patch on nodes. Faults are injected there,
+at the root as the pod sees it (chart nvml-sim: below /host):
+  kubectl exec POD -- migpool sim inject /host/var/lib/migpool/nvml-sim lost --gpu 0")]
 pub(crate) struct Node {
     #[command(flatten)]
     boards: Boards,
@@ -108,6 +109,7 @@ impl Node {
             options,
             replace: self.replace,
             refreshed: Cell::default(),
+            held: RefCell::default(),
         };
         machine.check()?;
         start_log();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster::{Error, NodeClient, backoff};
+use cluster::{Applied, Error, NodeClient, backoff};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -79,24 +79,30 @@ impl NodeLabels {
                 );
                 said = Some(reason.clone());
             }
-            let done = answer.is_ok();
-            if readiness.send_if_modified(|now| now.set_labels(answer)) && done {
-                tracing::info!("labelled the node {}: {}", self.node, text(wanted));
-            }
-            if done {
+            let outcome = answer.as_ref().map(drop).map_err(Clone::clone);
+            let is_news = readiness.send_if_modified(|now| now.set_labels(outcome));
+            if let Ok(applied) = answer {
+                if is_news {
+                    self.say(wanted, &applied);
+                }
                 return;
             }
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn apply(&self, wanted: &BTreeMap<String, String>) -> Result<(), Error> {
+    async fn apply(&self, wanted: &BTreeMap<String, String>) -> Result<Applied, Error> {
         let client = NodeClient::connect(&self.node, self.kubeconfig.as_deref()).await?;
-        let applied = client.labels(MANAGER).apply(wanted).await?;
+        client.labels(MANAGER).apply(wanted).await
+    }
+
+    fn say(&self, wanted: &BTreeMap<String, String>, applied: &Applied) {
+        let mut set = wanted.clone();
         for conflict in &applied.conflicts {
-            tracing::debug!("{conflict}");
+            set.remove(&conflict.key);
+            tracing::warn!("{conflict}");
         }
-        Ok(())
+        tracing::info!("labelled the node {}: {}", self.node, text(&set));
     }
 
     /// Takes them back, as far as the API server answers in time.
@@ -105,7 +111,7 @@ impl NodeLabels {
             let mut pauses = backoff();
             loop {
                 match self.apply(&BTreeMap::new()).await {
-                    Err(Error::NodeNotFound { .. }) | Ok(()) => return,
+                    Err(Error::NodeNotFound { .. }) | Ok(_) => return,
                     Err(error) => tracing::error!(
                         "cannot take the labels of the node {} back: {}; trying again",
                         self.node,

@@ -1,6 +1,6 @@
 //! The node's simulated machine: its root and where it is mounted, brought about from whatever is there.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub(super) struct NodeMachine {
     pub(super) replace: bool,
     /// The root's library and program have been made this program's own, which takes reading all of both.
     pub(super) refreshed: Cell<bool>,
+    /// The root's folder, locked as long as this process has it.
+    pub(super) held: RefCell<Option<File>>,
 }
 
 /// The GPUs that are there: how many of which product, in their order.
@@ -58,7 +60,7 @@ pub(super) enum MachineError {
         source: StoreError,
     },
     /// Another process does the same.
-    #[error("another migpool sim node has {}: end it, or name another folder", root.display())]
+    #[error("another migpool sim node has {}; one is enough for a node: end one of the two", root.display())]
     Taken {
         /// The root.
         root: PathBuf,
@@ -102,7 +104,7 @@ impl NodeMachine {
 
     /// Brings the machine about. Where it is so already, nothing changes.
     pub(super) fn converge(&self) -> Result<Gpus, MachineError> {
-        let _lock = self.lock()?;
+        self.hold()?;
         let root = self.ensure_root()?;
         let boot_id = fs::read_to_string(BOOT_ID).map_err(io_error("read", Path::new(BOOT_ID)))?;
         if root.boot_with_machine(boot_id.trim())? {
@@ -120,7 +122,7 @@ impl NodeMachine {
 
     /// Unmounts and removes all that there is.
     pub(super) fn remove(&self) -> Result<(), MachineError> {
-        let _lock = self.lock()?;
+        self.hold()?;
         if let Some(target) = &self.mount {
             mount::remove(&self.root, target)?;
         }
@@ -161,6 +163,7 @@ impl NodeMachine {
             self.root.display()
         );
         DriverRoot::remove(&self.root)?;
+        self.hold()?;
         self.create()
     }
 
@@ -182,13 +185,24 @@ impl NodeMachine {
         Ok(())
     }
 
-    /// A lock on the root's folder, which is made for it.
-    fn lock(&self) -> Result<File, MachineError> {
+    /// Makes the root's folder and keeps others from it, for as long as this process runs.
+    fn hold(&self) -> Result<(), MachineError> {
         let path = &self.root;
         fs::create_dir_all(path).map_err(io_error("make", path))?;
         let folder = File::open(path).map_err(io_error("open", path))?;
+        let mut held = self.held.borrow_mut();
+        let is_same = |held: &File| mount::is_same_file(held, &folder);
+        if held
+            .as_ref()
+            .is_some_and(|held| is_same(held).unwrap_or(false))
+        {
+            return Ok(());
+        }
         match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(folder),
+            Ok(()) => {
+                *held = Some(folder);
+                Ok(())
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(MachineError::Taken {
                 root: self.root.clone(),
             }),

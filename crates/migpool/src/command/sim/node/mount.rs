@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use procfs_core::FromBufRead;
 use procfs_core::process::{MountInfo, MountInfos, MountOptFields};
+use rustix::fs::FlockOperation;
 use rustix::mount::UnmountFlags;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -104,6 +105,8 @@ pub(super) fn remove(root: &Path, target: &Path) -> Result<(), MountError> {
 enum There {
     Nothing,
     Simulated,
+    /// One that another process sees to.
+    Held,
     /// The first thing that is no part of a simulated driver's root.
     Other(String),
 }
@@ -124,6 +127,9 @@ fn next_step(there: There, mount: Option<&MountInfo>) -> Step {
         (There::Nothing, Some(mount)) if mount.root.ends_with("//deleted") => Step::Unmount,
         (There::Nothing, _) => Step::Mount,
         (There::Simulated, Some(_)) => Step::Unmount,
+        (There::Held, _) => {
+            Step::Refuse("the simulated driver of another migpool sim node, which runs".to_owned())
+        }
         (There::Simulated, None) => Step::Refuse("a simulated driver root of its own".to_owned()),
         (There::Other(name), Some(mount)) => {
             Step::Refuse(format!("{name}, in a mount of {}", source(mount)))
@@ -134,7 +140,11 @@ fn next_step(there: There, mount: Option<&MountInfo>) -> Step {
 
 fn look(folder: &Path) -> io::Result<There> {
     if folder.join("sim").is_dir() {
-        return Ok(There::Simulated);
+        return Ok(if is_held(folder)? {
+            There::Held
+        } else {
+            There::Simulated
+        });
     }
     match fs::read_dir(folder)?.next() {
         None => Ok(There::Nothing),
@@ -144,8 +154,22 @@ fn look(folder: &Path) -> io::Result<There> {
     }
 }
 
+/// Whether a running process has this root, wherever it is mounted.
+fn is_held(root: &Path) -> io::Result<bool> {
+    let folder = File::open(root)?;
+    match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
-    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
+    is_same_file(&File::open(one)?, &File::open(other)?)
+}
+
+pub(super) fn is_same_file(one: &File, other: &File) -> io::Result<bool> {
+    let identity = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
     Ok(identity(one)? == identity(other)?)
 }
 
