@@ -8,8 +8,10 @@
 //! ([`plugin`]).
 #![forbid(unsafe_code)]
 
+mod bench;
 mod charts;
 mod checks;
+mod footprint;
 mod nodes;
 mod plugin;
 mod pods;
@@ -18,6 +20,7 @@ mod seen;
 mod suite;
 mod suites;
 mod told;
+mod traces;
 mod wait;
 mod world;
 
@@ -48,6 +51,9 @@ pub(crate) struct Options {
     /// Stop the cluster that an earlier run kept, and do nothing else
     #[arg(long, conflicts_with_all = ["names", "keep"])]
     stop: bool,
+    /// Measure instead of testing, and print figures with their goals
+    #[arg(long, conflicts_with_all = ["names", "list"])]
+    bench: bool,
     /// The cluster's name, among those of this checkout
     #[arg(long, value_name = "NAME", default_value = "e2e-cluster")]
     cluster: String,
@@ -60,6 +66,15 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if options.stop {
         return match World::stop_kept(&options.cluster) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if options.bench {
+        return match measure(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
@@ -126,4 +141,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
+}
+
+/// Measures on a cluster, and stops that.
+fn measure(options: &Options) -> anyhow::Result<()> {
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    let world = World::start(&options.cluster, seed, options.keep)?;
+    let measured = bench::run(&world);
+    let ended = world.end(options.keep);
+    measured.and(ended)
 }

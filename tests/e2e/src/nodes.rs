@@ -10,7 +10,9 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use kubelet_api::device_plugin::v1beta1::DEVICE_PLUGIN_DIR;
 use kubelet_api::pod_resources::v1::pod_resources_lister_client::PodResourcesListerClient;
-use kubelet_api::pod_resources::v1::{ListPodResourcesRequest, SOCKET};
+use kubelet_api::pod_resources::v1::{
+    AllocatableResourcesRequest, ListPodResourcesRequest, SOCKET,
+};
 use kubelet_api::uds;
 use rustix::process::{Pid, Signal, kill_process};
 use test_cluster::Service;
@@ -25,8 +27,8 @@ pub(crate) const DRIVER_ROOT: &str = "/run/nvidia/driver";
 /// Where the simulated driver is kept on a node.
 pub(crate) const SIMULATED_ROOT: &str = "/var/lib/migpool/nvml-sim";
 
-/// The folder of CDI specifications.
-pub(crate) const CDI_DIR: &str = "/var/run/cdi";
+/// The folder of CDI specifications: `/var/run/cdi`, without the link to `/run`, that would lead to this machine's own.
+pub(crate) const CDI_DIR: &str = "/run/cdi";
 
 /// The folder in which node feature discovery looks for labels.
 pub(crate) const FEATURES_DIR: &str = "/etc/kubernetes/node-feature-discovery/features.d";
@@ -84,16 +86,6 @@ impl<'w> Node<'w> {
         File::open(&path).with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// Runs a program on the node.
-    ///
-    /// # Errors
-    /// It fails.
-    pub(crate) fn run(self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = self.world.cluster().node(self.name)?.command(program);
-        command.args(arguments);
-        self.world.done(command, None)
-    }
-
     /// The names of the files in a folder of the node; none if it is not there.
     ///
     /// # Errors
@@ -117,6 +109,32 @@ impl<'w> Node<'w> {
         let mut files = self.files(DEVICE_PLUGIN_DIR)?;
         files.retain(|name| name != "kubelet.sock" && name != "kubelet_internal_checkpoint");
         Ok(files)
+    }
+
+    /// How many devices of a resource the kubelet can give, in its own words: what the API server shows is older while
+    /// the kubelet is just starting.
+    ///
+    /// # Errors
+    /// The kubelet does not answer.
+    pub(crate) fn allocatable(self, resource: &str) -> anyhow::Result<usize> {
+        let socket = self.path(SOCKET)?;
+        let answer = self.world.wait_for(async {
+            let channel = uds::connect(&socket).await?;
+            let answer = PodResourcesListerClient::new(channel)
+                .get_allocatable_resources(AllocatableResourcesRequest {})
+                .await
+                .map_err(|status| {
+                    anyhow::anyhow!("PodResources.GetAllocatableResources failed: {status}")
+                })?;
+            anyhow::Ok(answer.into_inner())
+        })?;
+        let devices: BTreeSet<_> = answer
+            .devices
+            .into_iter()
+            .filter(|devices| devices.resource_name == resource)
+            .flat_map(|devices| devices.device_ids)
+            .collect();
+        Ok(devices.len())
     }
 
     /// Which containers hold which devices, in the words of the kubelet's `PodResources` API.

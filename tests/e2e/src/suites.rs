@@ -1,10 +1,12 @@
 //! The suites, in the order in which they run. A suite is one file with a list of tests.
 
 mod article;
+mod bad_input;
 mod faults;
 mod isolation;
 mod layouts;
 mod restarts;
+mod security;
 mod soundness;
 
 use crate::suite::Suite;
@@ -18,5 +20,7 @@ pub(crate) fn all() -> Vec<Suite> {
         Suite::new("restarts", restarts::TESTS),
         Suite::new("faults", faults::TESTS),
         Suite::new("layouts", layouts::TESTS),
+        Suite::new("bad_input", bad_input::TESTS),
+        Suite::new("security", security::TESTS),
     ]
 }

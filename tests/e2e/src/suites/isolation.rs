@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, ensure};
-use serde_json::Value;
+use anyhow::ensure;
 
 use crate::charts;
 use crate::checks::{self, CpuWork};
-use crate::nodes::{CDI_DIR, FEATURES_DIR, Node};
+use crate::nodes::Node;
 use crate::pods::PodSpec;
 use crate::suite::{Outcome, Test};
+use crate::traces::{Traces, owned_by_releases};
 use crate::wait::{LATER, SOON, until};
 use crate::world::{CPUNODE, MIGNODE, World};
 
@@ -216,48 +216,6 @@ fn two_sizes(world: &World) -> Outcome {
     Ok(())
 }
 
-/// What is on a node that our components are answerable for.
-#[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    labels: BTreeMap<String, String>,
-    annotations: BTreeSet<String>,
-    taints: Vec<Value>,
-    conditions: BTreeSet<String>,
-    sockets: BTreeSet<String>,
-    specifications: BTreeSet<String>,
-    features: BTreeSet<String>,
-}
-
-impl Traces {
-    fn of(world: &World, node: Node<'_>) -> anyhow::Result<Self> {
-        let object = world.get(&["node", node.name()])?;
-        let list = |path: &str| -> Vec<Value> {
-            object
-                .pointer(path)
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default()
-        };
-        Ok(Self {
-            labels: world.labels(node.name())?,
-            annotations: object["metadata"]["annotations"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(key, _)| key.clone())
-                .collect(),
-            taints: list("/spec/taints"),
-            conditions: list("/status/conditions")
-                .iter()
-                .filter_map(|condition| condition["type"].as_str().map(str::to_owned))
-                .collect(),
-            sockets: node.plugin_sockets()?,
-            specifications: node.files(CDI_DIR)?,
-            features: node.files(FEATURES_DIR)?,
-        })
-    }
-}
-
 fn upgrade(world: &World) -> Outcome {
     let node = world.node(MIGNODE);
     node.partition("MIG1g")?;
@@ -368,17 +326,4 @@ fn leaves_nothing(world: &World, resource: &str, install: impl Fn() -> Outcome) 
         left.difference(&cluster).collect::<Vec<_>>()
     );
     work.went_on()
-}
-
-/// The names of all objects in the cluster of the kinds that a chart of ours makes.
-fn owned_by_releases(world: &World) -> anyhow::Result<BTreeSet<String>> {
-    let printed = world
-        .kubectl(&[
-            "get",
-            "--all-namespaces",
-            "--output=name",
-            "daemonsets,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,jobs",
-        ])
-        .context("cannot list what charts make")?;
-    Ok(printed.lines().map(str::to_owned).collect())
 }
