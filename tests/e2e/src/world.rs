@@ -31,18 +31,43 @@ pub(crate) const NAMESPACE: &str = "default";
 /// What tests may leave in their namespace, owners before what they own.
 const LEFTOVERS: &str = "deployments,replicasets,daemonsets,jobs,poddisruptionbudgets,pods";
 
+/// What takes longer is worth a word.
+const NOTABLE: Duration = Duration::from_secs(1);
+
 /// The shared cluster.
 pub(crate) struct World {
     cluster: Cluster,
     seed: u64,
     runtime: tokio::runtime::Runtime,
     scratch: tempfile::TempDir,
-    log: Mutex<File>,
+    log: Mutex<Log>,
     log_path: PathBuf,
-    started: Instant,
     repository: OnceLock<Repository>,
     /// Namespaces that were there before any test.
     namespaces: Vec<String>,
+}
+
+/// What was done, line by line.
+struct Log {
+    file: File,
+    started: Instant,
+    /// What was written last, and how often it was not written again.
+    last: (String, u32),
+}
+
+impl Log {
+    fn write(&mut self, line: &str) {
+        if self.last.0 == line {
+            self.last.1 += 1;
+            return;
+        }
+        let at = self.started.elapsed().as_secs_f64();
+        if self.last.1 > 0 {
+            let _ = writeln!(self.file, "         ... {} times more", self.last.1);
+        }
+        let _ = writeln!(self.file, "{at:8.2} {line}");
+        self.last = (line.to_owned(), 0);
+    }
 }
 
 /// What a program that ran to its end said.
@@ -88,9 +113,12 @@ impl World {
                 .enable_all()
                 .build()?,
             scratch: tempfile::tempdir()?,
-            log: Mutex::new(log),
+            log: Mutex::new(Log {
+                file: log,
+                started: Instant::now(),
+                last: (String::new(), 0),
+            }),
             log_path,
-            started: Instant::now(),
             repository: OnceLock::new(),
             namespaces: Vec::new(),
         };
@@ -128,8 +156,7 @@ impl World {
     /// Writes a line to the log of what was done.
     pub(crate) fn log(&self, line: &str) {
         if let Ok(mut log) = self.log.lock() {
-            let at = self.started.elapsed().as_secs_f64();
-            let _ = writeln!(log, "{at:8.2} {line}");
+            log.write(line);
         }
     }
 
@@ -199,16 +226,12 @@ impl World {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        self.log(&format!(
-            "{} ({} ms){}",
-            line_of(&command),
-            began.elapsed().as_millis(),
-            if said.ok {
-                String::new()
-            } else {
-                format!(" failed: {}", said.stderr.trim())
-            }
-        ));
+        let line = line_of(&command);
+        self.log(&match (said.ok, began.elapsed()) {
+            (false, _) => format!("{line} failed: {}", said.stderr.trim()),
+            (true, took) if took > NOTABLE => format!("{line} ({:.1} s)", took.as_secs_f64()),
+            (true, _) => line,
+        });
         Ok(said)
     }
 
@@ -614,20 +637,14 @@ pub(crate) fn workspace() -> PathBuf {
         .unwrap_or_else(|_| here.ancestors().nth(2).unwrap_or(here).to_path_buf())
 }
 
-/// A command's line, without what only leads into the namespaces.
+/// A command's line, without what only leads into the namespaces: that ends with a shell that changes the folder.
 fn line_of(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())
         .collect();
-    let after = words
-        .iter()
-        .position(|word| word == "--")
-        .filter(|_| {
-            words
-                .first()
-                .is_some_and(|program| program.ends_with("nsenter"))
-        })
-        .map_or(0, |index| index + 1);
-    words[after..].join(" ")
+    let program = words.windows(4).position(|words| {
+        words[0] == "-c" && words[1].ends_with(r#"exec "$@""#) && words[2] == "sh"
+    });
+    words[program.map_or(0, |index| index + 4)..].join(" ")
 }
