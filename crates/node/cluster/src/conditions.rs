@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::client::{NodeClient, TRIES};
-use crate::error::{Access, Error, clipped};
+use crate::error::{Error, clipped};
 
 /// The type of the condition that says whether the node's GPUs are partitioned as they should be.
 pub const MIG_LAYOUT_READY: &str = "MigLayoutReady";
@@ -60,8 +60,9 @@ impl NodeClient {
     /// # Errors
     /// When the node can't be read or changed.
     pub async fn set_conditions(&self, conditions: &[NodeCondition]) -> Result<bool, Error> {
-        let mut last = None;
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let node = self.node_now().await?;
             let now = json!(Time(Timestamp::now()));
             let Some(conditions) = changed(&node.status.conditions, conditions, &now) else {
@@ -74,17 +75,11 @@ impl NodeClient {
                 "status": {"conditions": conditions},
             });
             match self.apply_node_status(MANAGER, &body).await {
-                Ok(()) => return Ok(true),
                 // The node was made anew in between.
-                Err(error @ Error::Conflict { .. }) => last = Some(error),
-                Err(error) => return Err(error),
+                Err(Error::Conflict { .. }) if tries < TRIES => {}
+                result => return result.map(|()| true),
             }
         }
-        Err(last.unwrap_or_else(|| Error::Conflict {
-            access: Access::PATCH_NODE_STATUS,
-            object: self.object(),
-            message: String::new(),
-        }))
     }
 
     /// Removes the node's conditions of ours.

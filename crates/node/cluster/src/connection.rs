@@ -48,8 +48,17 @@ pub(crate) async fn config(kubeconfig: Option<&Path>) -> Result<Config, Error> {
 /// which is how a disruption budget says no.
 pub(crate) fn client(mut config: Config) -> Result<kube::Client, Error> {
     if let Some(proxy) = &config.proxy_url {
+        // A password may be in it.
+        let proxy = proxy.authority().map_or("", |authority| {
+            let authority = authority.as_str();
+            authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host)
+        });
         return Err(Error::Config {
-            reason: format!("it asks for the proxy {proxy}, and proxies are not supported"),
+            reason: format!(
+                "the kubeconfig's proxy-url, or HTTPS_PROXY, asks for the proxy {proxy}, and proxies are not supported"
+            ),
         });
     }
     let program = (USER_AGENT, HeaderValue::from_static(PROGRAM));

@@ -198,10 +198,10 @@ pub(crate) fn of_status(status: &Status, asked: Asked<'_>) -> Error {
             access,
             message,
         },
-        403 if is_missing_right(&message) => Error::Forbidden { access, message },
+        403 if is_missing_right(&message, access) => Error::Forbidden { access, message },
         403 => Error::Denied { access, message },
         422 if message.contains("denied request") => Error::Denied { access, message },
-        404 if is_of_nodes(access) && names(status, asked.node) => Error::NodeNotFound {
+        404 if is_of_nodes(access) && is_missing(status, asked.node) => Error::NodeNotFound {
             node: asked.node.to_owned(),
         },
         404 if status.details.is_none() => Error::Unintelligible {
@@ -232,15 +232,16 @@ fn is_of_nodes(access: Access) -> bool {
     access.resource == "nodes" || access.resource.starts_with("nodes/")
 }
 
-/// Whether the status speaks of the object of this name, as an API server's does, and not of a path.
-fn names(status: &Status, object: &str) -> bool {
+/// Whether the status says that there is no object of this name, as an API server's does, and not that there is no such
+/// path, as that of anything else behind the address.
+pub(crate) fn is_missing(status: &Status, object: &str) -> bool {
     let details = status.details.as_ref();
-    details.is_some_and(|details| details.name == object)
+    status.code == 404 && details.is_some_and(|details| details.name == object)
 }
 
 /// The authorizer's wording, as against that of an admission policy: `User "x" cannot patch resource "nodes"`.
-fn is_missing_right(message: &str) -> bool {
-    message.contains(" cannot ") && message.contains(" resource ")
+fn is_missing_right(message: &str, access: Access) -> bool {
+    message.contains(&format!(" cannot {} resource \"", access.verb))
 }
 
 /// The server's message, or its reason where it has none.
@@ -326,8 +327,10 @@ mod tests {
 
     #[test]
     fn a_policy_that_says_no_is_not_taken_for_a_missing_right() {
-        let message = r#"nodes "mignode" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: labels outside nvidia.com/ are not ours"#;
-        for code in [403, 422] {
+        let policy = r#"nodes "mignode" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: a node cannot change a resource of another one"#;
+        let webhook =
+            r#"admission webhook "w" denied the request: labels outside nvidia.com/ are not ours"#;
+        for (code, message) in [(403, policy), (422, policy), (403, webhook)] {
             let error = of(code, message, Access::PATCH_NODE);
             assert!(
                 matches!(error, Error::Denied { .. }),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::client::NodeClient;
-use crate::error::{Access, Error, Failure, said};
+use crate::error::{Access, Error, Failure, is_missing, said};
 
 /// What the server calls a disruption budget's refusal.
 const BUDGET: &str = "DisruptionBudget";
@@ -39,7 +39,7 @@ impl std::fmt::Display for PodRef {
 pub enum Eviction {
     /// The pod has been told to end, or was ending already; it goes after its grace period.
     Accepted,
-    /// There is no such pod any more.
+    /// There is no such pod on the node any more. One of the name that runs elsewhere is another one.
     Gone,
     /// Its containers have ended; it is left for its owner to look at, and the kubelet takes its devices back.
     Finished,
@@ -62,7 +62,14 @@ pub enum Eviction {
 #[serde(default)]
 struct Pod {
     metadata: ObjectMeta,
+    spec: PodSpec,
     status: PodStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    node_name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -72,7 +79,7 @@ struct PodStatus {
 }
 
 impl NodeClient {
-    /// Evicts a pod. A pod of a `DaemonSet` tolerates what keeps others away and is back at once, and a static pod is not
+    /// Evicts a pod of the node. A pod of a `DaemonSet` tolerates what keeps others away and is back at once, and a static pod is not
     /// the API server's: neither is evicted.
     ///
     /// # Errors
@@ -82,10 +89,12 @@ impl NodeClient {
         let request = pods.get(&pod.name, &GetParams::default());
         let found: Pod = match self.send(Access::GET_POD, request).await {
             Ok(found) => found,
-            Err(Failure::Status(status)) if status.code == 404 => return Ok(Eviction::Gone),
+            Err(Failure::Status(status)) if is_missing(&status, &pod.name) => {
+                return Ok(Eviction::Gone);
+            }
             Err(failure) => return Err(self.error(failure, Access::GET_POD, &named(pod))),
         };
-        if let Some(known) = without_asking(&found, pod) {
+        if let Some(known) = without_asking(&found, pod, self.node()) {
             return Ok(known);
         }
         let body = Body {
@@ -107,7 +116,7 @@ impl NodeClient {
         let request = pods.create_subresource("eviction", &pod.name, &PostParams::default(), body);
         match self.send::<Value>(Access::EVICT_POD, request).await {
             Ok(_) => Ok(Eviction::Accepted),
-            Err(Failure::Status(status)) => match of_status(&status) {
+            Err(Failure::Status(status)) => match of_status(&status, &pod.name) {
                 Some(eviction) => Ok(eviction),
                 None => Err(self.error(Failure::Status(status), Access::EVICT_POD, &named(pod))),
             },
@@ -121,9 +130,12 @@ fn named(pod: &PodRef) -> String {
 }
 
 /// What can be told from the pod itself.
-fn without_asking(found: &Pod, pod: &PodRef) -> Option<Eviction> {
+fn without_asking(found: &Pod, pod: &PodRef, node: &str) -> Option<Eviction> {
     let metadata = &found.metadata;
-    if pod.uid.is_some() && metadata.uid != pod.uid {
+    let is_another = pod.uid.is_some() && metadata.uid != pod.uid;
+    // A name is used again: a StatefulSet's pod that left by force may run on another node while this one still holds
+    // its devices.
+    if is_another || found.spec.node_name != node {
         return Some(Eviction::Gone);
     }
     if matches!(found.status.phase.as_str(), "Succeeded" | "Failed") {
@@ -151,10 +163,11 @@ fn without_asking(found: &Pod, pod: &PodRef) -> Option<Eviction> {
 }
 
 /// What a status to an eviction means; none where it is an error like any other.
-fn of_status(status: &Status) -> Option<Eviction> {
+fn of_status(status: &Status, pod: &str) -> Option<Eviction> {
     match status.code {
-        // 409: the uid was another's.
-        404 | 409 => Some(Eviction::Gone),
+        404 if is_missing(status, pod) => Some(Eviction::Gone),
+        // Not every conflict is about whose the name is.
+        409 if status.message.contains("UID") => Some(Eviction::Gone),
         429 => {
             let mut causes = status.details.iter().flat_map(|details| &details.causes);
             let cause = causes.find(|cause| cause.reason == BUDGET)?;
@@ -197,7 +210,9 @@ mod tests {
     }
 
     fn look(pod: Value, uid: Option<&str>) -> Option<Eviction> {
-        without_asking(&serde_json::from_value(pod).unwrap(), &pod_ref(uid))
+        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        pod.spec.node_name = "mignode".into();
+        without_asking(&pod, &pod_ref(uid), "mignode")
     }
 
     fn status(code: u16, message: &str, causes: &Value) -> Status {
@@ -212,7 +227,7 @@ mod tests {
         let message = "Cannot evict pod as it would violate the pod's disruption budget.";
         let cause = json!([{"reason": "DisruptionBudget",
             "message": "The disruption budget train-pdb needs 1 healthy pods and has 1 currently"}]);
-        let blocked = of_status(&status(429, message, &cause)).unwrap();
+        let blocked = of_status(&status(429, message, &cause), "train-0").unwrap();
         let Eviction::Blocked { budget, message } = blocked else {
             panic!("{blocked:?}");
         };
@@ -222,11 +237,10 @@ mod tests {
 
     #[test]
     fn a_busy_server_is_not_taken_for_a_budget() {
-        assert_eq!(
-            of_status(&status(429, "too many requests", &json!([]))),
-            None
-        );
-        assert_eq!(of_status(&status(500, "etcd is away", &json!([]))), None);
+        for (code, message) in [(429, "too many requests"), (500, "etcd is away")] {
+            let status = status(code, message, &json!([]));
+            assert_eq!(of_status(&status, "train-0"), None);
+        }
     }
 
     #[test]

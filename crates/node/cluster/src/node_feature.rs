@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use http::Request;
-use kube::core::Status;
 use kube::core::params::{DeleteParams, GetParams, Patch};
 use kube::core::request;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::client::{Metadata, NodeClient, TRIES, creating, merging};
-use crate::error::{Access, Error, Failure};
+use crate::error::{Access, Error, Failure, is_missing};
 
 const VERSION: &str = "nfd.k8s-sigs.io/v1alpha1";
 const MANAGER: &str = "migpool-feature-discovery";
@@ -68,8 +67,9 @@ impl NodeFeature<'_> {
     /// # Errors
     /// [`Error::NoNodeFeatureResource`] where NFD is not installed, others where the object can't be read or changed.
     pub async fn apply(&self, labels: &BTreeMap<String, String>) -> Result<bool, Error> {
-        let mut last = None;
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let result = match self.now().await? {
                 Some(now) => match changes(&now, self.client.node(), labels) {
                     Some(patch) => self.merge(&patch).await,
@@ -78,15 +78,12 @@ impl NodeFeature<'_> {
                 None => self.create(labels).await,
             };
             match result {
-                Ok(()) => return Ok(true),
                 // Somebody else made, changed or deleted it in between.
-                Err(error @ (Error::Conflict { .. } | Error::Refused { code: 404, .. })) => {
-                    last = Some(error);
+                Err(Error::Conflict { .. } | Error::Refused { code: 404, .. }) if tries < TRIES => {
                 }
-                Err(error) => return Err(error),
+                result => return result.map(|()| true),
             }
         }
-        Err(last.unwrap_or(Error::NoNodeFeatureResource))
     }
 
     /// Deletes the object; `false` when there is none.
@@ -108,13 +105,8 @@ impl NodeFeature<'_> {
         let request = self.path().get(&self.name, &GetParams::default());
         match self.client.send(ACCESS, request).await {
             Ok(now) => Ok(Some(now)),
-            Err(Failure::Status(status)) if status.code == 404 => {
-                if is_of_the_object(&status) {
-                    Ok(None)
-                } else {
-                    Err(Error::NoNodeFeatureResource)
-                }
-            }
+            Err(Failure::Status(status)) if is_missing(&status, &self.name) => Ok(None),
+            Err(Failure::Status(status)) if status.code == 404 => Err(Error::NoNodeFeatureResource),
             Err(failure) => Err(self.error(failure, ACCESS)),
         }
     }
@@ -163,14 +155,6 @@ impl NodeFeature<'_> {
         let object = format!("NodeFeature {}/{}", self.namespace, self.name);
         self.client.error(failure, access, &object)
     }
-}
-
-/// A missing object is named in the answer; a missing resource is not.
-fn is_of_the_object(status: &Status) -> bool {
-    status
-        .details
-        .as_ref()
-        .is_some_and(|details| !details.name.is_empty())
 }
 
 /// The merge patch to the labels that are wanted; none when nothing is to be done.

@@ -8,7 +8,7 @@ use kube::core::request;
 use serde_json::Value;
 
 use crate::client::NodeClient;
-use crate::error::{Access, Error, Failure};
+use crate::error::{Access, Error, Failure, is_missing};
 
 const DELETE: Access = Access::new("delete", "daemonsets.apps");
 const GET: Access = Access::new("get", "daemonsets.apps");
@@ -46,14 +46,14 @@ pub async fn retire(
     let delete = requests().delete(name, &DeleteParams::foreground());
     match client.send::<Value>(DELETE, delete).await {
         Ok(_) => {}
-        Err(Failure::Status(status)) if status.code == 404 => return Ok(Retired::Absent),
+        Err(Failure::Status(status)) if is_missing(&status, name) => return Ok(Retired::Absent),
         Err(failure) => return Err(client.error(failure, DELETE, &object)),
     }
     let gone = async {
         loop {
             let get = requests().get_metadata(name, &GetParams::default());
             match client.send::<Value>(GET, get).await {
-                Err(Failure::Status(status)) if status.code == 404 => return Ok(()),
+                Err(Failure::Status(status)) if is_missing(&status, name) => return Ok(()),
                 Ok(_) => {}
                 Err(failure) => {
                     let error = client.error(failure, GET, &object);
@@ -91,7 +91,8 @@ mod tests {
         let left = Arc::new(AtomicUsize::new(answers));
         let missing = || {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "reason": "NotFound", "message": "not found", "code": 404});
+                "reason": "NotFound", "message": "not found", "code": 404,
+                "details": {"name": "agent", "group": "apps", "kind": "daemonsets"}});
             (StatusCode::NOT_FOUND, Json(status)).into_response()
         };
         let delete = move |State(left): State<Arc<AtomicUsize>>, body: String| async move {
@@ -110,6 +111,10 @@ mod tests {
         let router = Router::new()
             .route(PATH, routing::delete(delete).get(get))
             .with_state(left.clone());
+        (serve(router).await, left)
+    }
+
+    async fn serve(router: Router) -> tempfile::NamedTempFile {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -119,7 +124,7 @@ mod tests {
              users: [{{name: u, user: {{}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
         );
         std::fs::write(kubeconfig.path(), text).unwrap();
-        (kubeconfig, left)
+        kubeconfig
     }
 
     #[tokio::test]
@@ -137,6 +142,17 @@ mod tests {
         let wait = Duration::from_mins(1);
         let retired = retire(Some(kubeconfig.path()), "gpu", "agent", wait).await;
         assert_eq!(retired.unwrap(), Retired::Absent);
+    }
+
+    #[tokio::test]
+    async fn something_else_behind_the_address_is_not_taken_for_the_end_of_it() {
+        let kubeconfig = serve(Router::new()).await;
+        let wait = Duration::from_mins(1);
+        let retired = retire(Some(kubeconfig.path()), "gpu", "agent", wait).await;
+        assert!(
+            matches!(retired, Err(Error::Unintelligible { .. })),
+            "{retired:?}"
+        );
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{NodeClient, TRIES};
-use crate::error::{Access, Error};
+use crate::error::Error;
 
 /// The key of the taint; its effect is `NoSchedule`.
 pub const PARTITIONING_TAINT: &str = "migpool.dev/partitioning";
@@ -18,8 +18,9 @@ impl NodeClient {
     /// # Errors
     /// When the node can't be read or changed.
     pub async fn set_taint(&self, on: bool) -> Result<bool, Error> {
-        let mut last = None;
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let node = self.node_now().await?;
             let Some(taints) = changed(&node.spec.taints, on) else {
                 return Ok(false);
@@ -30,16 +31,10 @@ impl NodeClient {
                 "spec": {"taints": taints},
             });
             match self.merge_node(MANAGER, &patch).await {
-                Ok(()) => return Ok(true),
-                Err(error @ Error::Conflict { .. }) => last = Some(error),
-                Err(error) => return Err(error),
+                Err(Error::Conflict { .. }) if tries < TRIES => {}
+                result => return result.map(|()| true),
             }
         }
-        Err(last.unwrap_or_else(|| Error::Conflict {
-            access: Access::PATCH_NODE,
-            object: self.object(),
-            message: String::new(),
-        }))
     }
 }
 

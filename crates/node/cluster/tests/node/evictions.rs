@@ -3,7 +3,7 @@
 use migpool_cluster::{Eviction, PodRef};
 use serde_json::{Value, json};
 
-use crate::api_server::{Answer, ApiServer, done, not_found, status};
+use crate::api_server::{Answer, ApiServer, NODE, done, not_found, status};
 
 const POD: &str = "GET /api/v1/namespaces/ml/pods/train-0";
 const EVICT: &str = "POST /api/v1/namespaces/ml/pods/train-0/eviction";
@@ -17,9 +17,14 @@ fn pod_ref(uid: Option<&str>) -> PodRef {
 }
 
 fn running() -> Answer {
+    running_on(NODE)
+}
+
+fn running_on(node: &str) -> Answer {
     Answer::Json(
         200,
-        json!({"kind": "Pod", "metadata": {"name": "train-0", "uid": "pod-uid"}, "status": {"phase": "Running"}}),
+        json!({"kind": "Pod", "metadata": {"name": "train-0", "uid": "pod-uid"},
+            "spec": {"nodeName": node}, "status": {"phase": "Running"}}),
     )
 }
 
@@ -39,6 +44,14 @@ fn too_many(causes: &Value) -> Answer {
         "Cannot evict pod as it would violate the pod's disruption budget.",
         &json!({"causes": causes}),
     )
+}
+
+const OTHER_UID: &str =
+    "Precondition failed: UID in precondition: pod-uid, UID in object meta: new";
+
+fn conflict(message: &str) -> Answer {
+    let details = json!({"name": "train-0", "kind": "pods"});
+    status(409, "Conflict", message, &details)
 }
 
 #[tokio::test]
@@ -89,21 +102,47 @@ async fn another_pod_of_the_name_is_not_evicted() {
     let (eviction, server) = evict([running()], Some("an-older-uid")).await;
     assert_eq!(eviction, Eviction::Gone);
     assert_eq!(server.lines(), [POD]);
-    let replaced = status(
-        409,
-        "Conflict",
-        "Precondition failed: UID in precondition: pod-uid, UID in object meta: new",
-        &json!({"name": "train-0", "kind": "pods"}),
-    );
-    let (meanwhile, _) = evict([running(), replaced], None).await;
+    let (meanwhile, _) = evict([running(), conflict(OTHER_UID)], None).await;
     assert_eq!(meanwhile, Eviction::Gone);
+}
+
+#[tokio::test]
+async fn a_pod_of_the_name_on_another_node_is_not_evicted() {
+    for elsewhere in [running_on("othernode"), running_on("")] {
+        let (eviction, server) = evict([elsewhere], None).await;
+        assert_eq!(eviction, Eviction::Gone);
+        assert_eq!(server.lines(), [POD]);
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_was_changed_meanwhile_is_not_taken_for_gone() {
+    let changed = "Operation cannot be fulfilled on pods \"train-0\": the object has been modified";
+    let server = ApiServer::answering([running(), conflict(changed)]).await;
+    let error = server.client.evict(&pod_ref(None)).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+async fn something_else_behind_the_address_does_not_make_pods_gone() {
+    for answers in [
+        vec![Answer::Text(404, "404 page not found\n")],
+        vec![running(), Answer::Text(404, "404 page not found\n")],
+    ] {
+        let server = ApiServer::answering(answers).await;
+        let error = server.client.evict(&pod_ref(None)).await.unwrap_err();
+        assert!(
+            matches!(error, migpool_cluster::Error::Unintelligible { .. }),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn a_daemon_sets_pod_is_not_asked_to_leave() {
     let daemon = json!({"kind": "Pod", "metadata": {"uid": "u", "ownerReferences": [
         {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "exporter", "uid": "d", "controller": true}]},
-        "status": {"phase": "Running"}});
+        "spec": {"nodeName": NODE}, "status": {"phase": "Running"}});
     let (eviction, server) = evict([Answer::Json(200, daemon)], None).await;
     assert!(
         matches!(&eviction, Eviction::Refused { reason } if reason.contains("DaemonSet exporter")),

@@ -124,6 +124,22 @@ async fn a_kubeconfig_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_refused_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = kubeconfig(&folder, "https://10.96.0.1");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let proxied = text.replace(
+        r#""server""#,
+        r#""proxy-url":"http://user:secret@proxy:3128","server""#,
+    );
+    std::fs::write(&path, proxied).unwrap();
+    let error = NodeClient::connect(NODE, Some(&path)).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("proxy:3128"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
 async fn errors_do_not_show_the_token() {
     let server =
         ApiServer::answering([status(401, "Unauthorized", "Unauthorized", &json!({}))]).await;
