@@ -66,7 +66,7 @@ type Scan = Option<(Fingerprint, Arc<DriverFiles>)>;
 
 impl Found {
     /// Looks for what these devices need. The driver's root is looked through only where something in it may have changed
-    /// since the last `scan`. Blocks.
+    /// since the last `scan`, or that one had to warn: what could not be read may just have been installed. Blocks.
     pub(crate) fn look(
         devices: &[AdvertisedDevice],
         driver_root: NodeFolder,
@@ -76,7 +76,9 @@ impl Found {
     ) -> Self {
         let fingerprint = Fingerprint::of(&driver_root.here, version);
         let files = match scan {
-            Some((last, files)) if *last == fingerprint => Arc::clone(files),
+            Some((last, files)) if *last == fingerprint && files.warnings.is_empty() => {
+                Arc::clone(files)
+            }
             _ => {
                 let files = Arc::new(DriverFiles::scan(&driver_root.here, version));
                 *scan = Some((fingerprint, Arc::clone(&files)));

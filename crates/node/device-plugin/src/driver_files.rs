@@ -39,6 +39,9 @@ const LIBRARY_FOLDERS: [&str; 17] = [
     ".",
 ];
 
+/// The folder in those that has libraries of VDPAU.
+const VDPAU: &str = "vdpau";
+
 /// Libraries that have versions of their own, by what their names start with.
 const OWN_VERSIONS: [&str; 6] = [
     "libnvidia-egl-gbm.so.",
@@ -152,7 +155,7 @@ pub(crate) struct DriverFile {
 }
 
 /// What tells whether a scan would find anything else than the last one: the folders that it looks into, as they are. A
-/// driver that is installed anew makes new files in them.
+/// driver that is installed anew makes new files in them. What is written into a file later shows in no folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     root: PathBuf,
@@ -162,22 +165,38 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     pub(crate) fn of(root: &Path, version: &str) -> Self {
-        let firmware = firmware_folders(version);
-        let folders = LIBRARY_FOLDERS
-            .iter()
-            .chain(&PROGRAM_FOLDERS)
-            .map(Path::new)
-            .chain(firmware.iter().map(PathBuf::as_path));
-        let state = |folder: &Path| {
-            let metadata = fs::metadata(root.join(resolve(root, folder)?)).ok()?;
+        let state = |folder: PathBuf| {
+            let metadata = fs::metadata(root.join(resolve(root, &folder)?)).ok()?;
             Some((metadata.dev(), metadata.ino(), metadata.modified().ok()))
         };
         Self {
             root: root.to_owned(),
             version: version.to_owned(),
-            folders: folders.map(state).collect(),
+            folders: searched(version).into_iter().map(state).collect(),
         }
     }
+}
+
+/// All folders that a scan looks into.
+fn searched(version: &str) -> BTreeSet<PathBuf> {
+    let libraries = LIBRARY_FOLDERS.iter().map(Path::new);
+    let configs = CONFIGS.iter().flat_map(|(config, _)| {
+        let config = Path::new(config).parent();
+        config.into_iter().flat_map(config_folders)
+    });
+    libraries
+        .flat_map(|folder| [folder.to_owned(), folder.join(VDPAU)])
+        .chain(PROGRAM_FOLDERS.iter().map(PathBuf::from))
+        .chain(firmware_folders(version))
+        .chain(configs)
+        .collect()
+}
+
+/// Where configuration of this path is looked for.
+fn config_folders(config: &Path) -> impl Iterator<Item = PathBuf> {
+    // Where all of a driver lies in a folder of its own, Vulkan's lie directly in it.
+    let folders = CONFIG_FOLDERS.into_iter().chain([""]);
+    folders.map(move |folder| Path::new(folder).join(config))
 }
 
 impl DriverFiles {
@@ -203,12 +222,8 @@ impl DriverFiles {
         }
         found.find_firmware(root, version);
         for (config, folder) in CONFIGS {
-            let found_at = CONFIG_FOLDERS
-                .iter()
-                .find_map(|folder| file(root, &Path::new(folder).join(config)))
-                // Where all of a driver lies in a folder of its own, Vulkan's lie directly in it.
-                .or_else(|| file(root, Path::new(config)));
-            if let Some(path) = found_at {
+            let mut places = config_folders(Path::new(config));
+            if let Some(path) = places.find_map(|place| file(root, &place)) {
                 let in_container = format!("{folder}/{config}");
                 found.files.push(DriverFile { path, in_container });
             }
@@ -224,7 +239,7 @@ impl DriverFiles {
             let Some(folder) = resolve(root, Path::new(folder)) else {
                 continue;
             };
-            for subfolder in [None, Some("vdpau")] {
+            for subfolder in [None, Some(VDPAU)] {
                 let folder = subfolder.map_or_else(|| folder.clone(), |sub| folder.join(sub));
                 if !folders.insert(folder.clone()) {
                     continue;

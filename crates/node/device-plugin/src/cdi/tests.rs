@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cdi::file::FILE;
 use crate::driver_files::{Library, Machine};
-use crate::test_support::{a100, fleet};
+use crate::test_support::{a100, elf, fleet};
 use crate::{DeviceIdStrategy, Health, resources};
 
 fn config() -> Config {
@@ -251,6 +251,12 @@ fn a_scan_is_kept_while_nothing_changes() {
         here: root.path().to_owned(),
         on_node: PathBuf::from("/"),
     };
+    let folder = root.path().join("usr/lib64");
+    std::fs::create_dir_all(&folder).unwrap();
+    for version in ["580.159.04", "590.1"] {
+        let library = elf::library(elf::X86_64, "libcuda.so.1");
+        std::fs::write(folder.join(format!("libcuda.so.{version}")), library).unwrap();
+    }
     let mut scan = None;
     let mut look = |version| {
         let control = ControlNodes::present(driver_root.clone());
@@ -259,6 +265,31 @@ fn a_scan_is_kept_while_nothing_changes() {
     let first = look("580.159.04");
     assert!(Arc::ptr_eq(&first, &look("580.159.04")));
     assert!(!Arc::ptr_eq(&first, &look("590.1")));
+}
+
+#[test]
+fn a_library_that_was_being_installed_is_found_when_it_is_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("usr/lib64");
+    std::fs::create_dir_all(&folder).unwrap();
+    let whole = elf::library(elf::X86_64, "libcuda.so.1");
+    let file = folder.join("libcuda.so.580.159.04");
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let driver_root = NodeFolder {
+        here: root.path().to_owned(),
+        on_node: PathBuf::from("/"),
+    };
+    let mut scan = None;
+    let mut look = || {
+        let control = ControlNodes::present(driver_root.clone());
+        Found::look(&[], driver_root.clone(), "580.159.04", control, &mut scan).files
+    };
+    assert!(look().libraries.is_empty());
+    // What is written into a file leaves its folder as it is.
+    std::fs::write(&file, &whole).unwrap();
+    let found = look();
+    assert_eq!(found.libraries.len(), 1);
+    assert!(Arc::ptr_eq(&found, &look()));
 }
 
 #[test]

@@ -235,6 +235,20 @@ fn only_what_changes_a_folder_or_the_version_calls_for_another_scan() {
     root.write("home/somebody/another", b"");
     assert_eq!(Fingerprint::of(root.path(), VERSION), first);
     assert_ne!(Fingerprint::of(root.path(), "590.1"), first);
-    root.library("usr/lib64/libnvidia-ml.so.580.159.04", "libnvidia-ml.so.1");
-    assert_ne!(Fingerprint::of(root.path(), VERSION), first);
+    for late in [
+        "usr/lib64/libnvidia-ml.so.580.159.04",
+        "usr/lib64/vdpau/libvdpau_nvidia.so.580.159.04",
+        "usr/bin/nvidia-smi",
+        "lib/firmware/nvidia/580.159.04/gsp_ga10x.bin",
+        "etc/OpenCL/vendors/nvidia.icd",
+    ] {
+        let folder = root.path().join(late);
+        let folder = folder.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        let folder = fs::File::open(folder).unwrap();
+        folder.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let before = Fingerprint::of(root.path(), VERSION);
+        root.write(late, b"");
+        assert_ne!(Fingerprint::of(root.path(), VERSION), before, "{late}");
+    }
 }
