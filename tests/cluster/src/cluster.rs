@@ -46,6 +46,12 @@ pub enum Error {
         /// The nodes that it has.
         nodes: Vec<String>,
     },
+    /// The state folder lies where containers' overlays cannot.
+    #[error(
+        "the state folder {0} lies on an overlay file system, and containers' own overlays cannot lie on one: build into a \
+         folder on ext4, xfs or btrfs (CARGO_TARGET_DIR)"
+    )]
+    Overlay(PathBuf),
     /// More nodes than there are addresses for.
     #[error("{0} nodes are too many: there are addresses for 200")]
     TooManyNodes(usize),
@@ -98,6 +104,8 @@ pub struct Cluster {
 
 /// How long anything that has to come up may take. On a busy machine that is long.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// A look must not wait for ever for a server that takes it and does not answer.
+const SOON: &str = "--request-timeout=10s";
 const CONTROL_NAMESPACE: &str = "control-plane";
 
 impl Cluster {
@@ -277,13 +285,13 @@ impl Cluster {
         for node in &self.nodes {
             let what = format!("{} to be Ready", node.name());
             node.kubelet().serves(&what, PATIENCE, || {
-                let status = self.kubectl_json(["get", "node", node.name()]);
+                let status = self.kubectl_json(["get", "node", node.name(), SOON]);
                 ready(&status.map_err(|error| error.to_string())?)
             })?;
         }
         self.controller_manager()
             .serves("the default service account", PATIENCE, || {
-                self.kubectl(["get", "serviceaccount", "default"])
+                self.kubectl(["get", "serviceaccount", "default", SOON])
             })?;
         Ok(())
     }
@@ -294,7 +302,7 @@ impl Cluster {
     /// When that does not come within two minutes: with the end of its log.
     pub fn wait_for_api_server(&self) -> Result<(), Error> {
         self.api_server().serves("the API server", PATIENCE, || {
-            self.kubectl(["get", "--raw", "/readyz"])
+            self.kubectl(["get", "--raw", "/readyz", SOON])
         })?;
         Ok(())
     }

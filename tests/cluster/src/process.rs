@@ -80,6 +80,7 @@ fn proc(pid: Pid) -> std::path::PathBuf {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     use super::*;
 
@@ -95,9 +96,8 @@ mod tests {
             .unwrap();
         let pid = Pid::from_child(&child);
         // Its environment is there once it has become the program.
-        while of_service(state.path(), "sleeper", child.id()).is_none() {
-            std::thread::yield_now();
-        }
+        let found = || of_service(state.path(), "sleeper", child.id()).ok_or("none");
+        crate::wait::until("the marks", Duration::from_mins(1), found).unwrap();
         assert_eq!(of_cluster(state.path()), [pid]);
         assert_eq!(of_service(state.path(), "sleeper", child.id() + 1), None);
         assert_eq!(of_service(state.path(), "other", child.id()), None);

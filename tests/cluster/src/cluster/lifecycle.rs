@@ -32,6 +32,7 @@ impl Cluster {
         }
         end(&state)?;
         state.delete()?;
+        check_file_system(&config.state_dir)?;
         let start = Instant::now();
         let state = State::create(&config.state_dir)?;
         let cluster = Self::bring_up(&state, parts, config).inspect_err(|_| {
@@ -182,6 +183,20 @@ fn end(state: &State) -> Result<(), Error> {
         },
     )?;
     Ok(cgroups::delete(&cgroups::name(state.dir()))?)
+}
+
+/// Refuses what containerd would refuse much later, for each pod and in fewer words.
+fn check_file_system(state_dir: &Path) -> Result<(), Error> {
+    const OVERLAY: u64 = 0x794c_7630;
+    let parent = state_dir
+        .parent()
+        .and_then(|dir| rustix::fs::statfs(dir).ok());
+    match parent {
+        Some(found) if u64::try_from(found.f_type) == Ok(OVERLAY) => {
+            Err(Error::Overlay(state_dir.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check(config: &Config) -> Result<(), Error> {

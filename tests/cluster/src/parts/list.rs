@@ -13,7 +13,7 @@ pub(super) struct Part {
     pub(super) cgo: bool,
 }
 
-pub(super) const PARTS: [Part; 6] = [
+pub(super) const PARTS: [Part; 5] = [
     Part {
         name: "kubernetes",
         packages: &["."],
@@ -51,14 +51,6 @@ pub(super) const PARTS: [Part; 6] = [
     Part {
         name: "helm",
         packages: &["helm.sh/helm/v3/cmd/helm"],
-        file: None,
-        names: &[],
-        version_of: None,
-        cgo: false,
-    },
-    Part {
-        name: "crane",
-        packages: &["github.com/google/go-containerregistry/cmd/crane"],
         file: None,
         names: &[],
         version_of: None,
