@@ -23,10 +23,11 @@ pub(crate) struct EndToEnd {
 impl EndToEnd {
     /// Makes the images that the nodes get, and runs the suites: they start the cluster and stop it.
     pub(crate) fn run(&self) -> Result<(), Error> {
+        let needs_none = ["--help", "--list", "--stop"];
         if !self
             .words
             .iter()
-            .any(|word| word == "--help" || word == "--list")
+            .any(|word| needs_none.iter().any(|other| word == other))
         {
             Images::default().ensure()?;
         }

@@ -61,6 +61,8 @@ impl Images {
     /// Makes the archives that are not there or not current, and gives all that were asked for.
     pub(crate) fn ensure(&self) -> Result<Vec<Built>, Error> {
         let images = self.images()?;
+        // The archives, the packages beside them and apt-get are one chore's at a time.
+        let _lock = build::lock()?;
         tools::ensure(&images)?;
         let mut built = Vec::new();
         for image in images {

@@ -2,12 +2,16 @@
 //! folder that is thrown away afterwards; then the archive takes its place in one step.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::image::{Image, digest};
 use super::tools::{may_install, output, update};
 use crate::step::{Error, target_dir};
+
+/// How the folders begin that an image is made in.
+const SCRATCH: &str = ".making-";
 
 /// An archive that is there and current.
 #[derive(Debug)]
@@ -69,14 +73,51 @@ impl Record {
     }
 }
 
+/// Keeps every other such chore waiting for as long as the file is held, and clears away what a killed one left.
+pub(super) fn lock() -> Result<File, Error> {
+    lock_folder(&folder()?)
+}
+
+fn lock_folder(folder: &Path) -> Result<File, Error> {
+    let file = File::create(folder.join(".lock"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            println!("waiting for another `cargo xtask images` to end");
+            file.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+        Ok(()) => {}
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(SCRATCH.as_bytes()) {
+            std::fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(file)
+}
+
+/// Where the archives lie.
+fn folder() -> Result<PathBuf, Error> {
+    let folder = target_dir().join("images");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn scratch(folder: &Path) -> Result<tempfile::TempDir, Error> {
+    Ok(tempfile::Builder::new()
+        .prefix(SCRATCH)
+        .tempdir_in(folder)?)
+}
+
 /// Makes the archive unless it is there and its inputs are what they were.
 pub(super) fn ensure(
     image: &'static Image,
     binary: Option<&Path>,
     rebuild: bool,
 ) -> Result<Built, Error> {
-    let folder = target_dir().join("images");
-    std::fs::create_dir_all(&folder)?;
+    let folder = folder()?;
     let tar = folder.join(format!("{}.tar", image.name));
     let beside = folder.join(format!("{}.made", image.name));
 
@@ -90,7 +131,7 @@ pub(super) fn ensure(
         made
     } else {
         println!("{}: building {}", image.name, image.reference());
-        let scratch = tempfile::tempdir_in(&folder)?;
+        let scratch = scratch(&folder)?;
         let new = match archive(image, binary, scratch.path()) {
             // Packages that our lists name, and that the distribution has replaced since.
             Err(error) if image.is_made_of_packages() && may_install() => {
@@ -128,11 +169,10 @@ pub(super) fn ensure(
 
 /// Builds twice from nothing, and fails if the two archives differ.
 pub(super) fn check(image: &Image, binary: Option<&Path>) -> Result<(), Error> {
-    let folder = target_dir().join("images");
-    std::fs::create_dir_all(&folder)?;
+    let folder = folder()?;
     let mut digests = Vec::new();
     for _ in 0..2 {
-        let scratch = tempfile::tempdir_in(&folder)?;
+        let scratch = scratch(&folder)?;
         digests.push(digest(&archive(image, binary, scratch.path())?.tar)?);
     }
     match digests.as_slice() {
@@ -245,6 +285,20 @@ mod tests {
         assert_eq!(Record::parse(&text), Some(record));
         assert_eq!(Record::parse("inputs ab\nid sha256:cd\ncompr"), None);
         assert_eq!(Record::parse(""), None);
+    }
+
+    #[test]
+    fn one_chore_at_a_time_clears_away_what_a_killed_one_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = scratch(folder.path()).unwrap().keep();
+        std::fs::write(left.join("image.tar"), "").unwrap();
+        std::fs::write(folder.path().join("pause.tar"), "").unwrap();
+        let held = lock_folder(folder.path()).unwrap();
+        assert!(!left.exists() && folder.path().join("pause.tar").exists());
+        let other = File::open(folder.path().join(".lock")).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        other.try_lock().unwrap();
     }
 
     #[test]
