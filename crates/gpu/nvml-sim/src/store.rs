@@ -423,10 +423,21 @@ impl Store {
     }
 }
 
-/// The folder of the state itself: in a pod's root the state is a link into its node's root.
+/// The most links that are followed, as the kernel has it.
+const MOST_LINKS: usize = 40;
+
+/// The folder of the state itself: in a pod's root the state is a link into its node's root. The link is followed as it
+/// is: a path through another process's root (`/proc/PID/root`) has no canonical name here.
 fn open_folder(state: &Path) -> io::Result<File> {
-    let state = std::fs::canonicalize(state)?;
-    File::open(state.parent().ok_or(io::ErrorKind::NotFound)?)
+    let mut state = state.to_owned();
+    for _ in 0..MOST_LINKS {
+        let folder = state.parent().ok_or(io::ErrorKind::NotFound)?;
+        match std::fs::read_link(&state) {
+            Ok(target) => state = folder.join(target),
+            Err(_) => return File::open(folder),
+        }
+    }
+    Err(rustix::io::Errno::LOOP.into())
 }
 
 /// The lock on the folder, for as long as this lives. The kernel lets go of it when the process dies.
