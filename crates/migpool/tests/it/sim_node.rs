@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use axum::extract::Query;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -350,6 +351,11 @@ struct ApiServer {
 
 impl ApiServer {
     fn start(address: SocketAddr) -> ApiServer {
+        ApiServer::start_with(address, None)
+    }
+
+    /// One where somebody else has set a label to something else.
+    fn start_with(address: SocketAddr, others: Option<&'static str>) -> ApiServer {
         let labels: Arc<Mutex<BTreeMap<String, Value>>> = Arc::default();
         let node = json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
@@ -359,10 +365,21 @@ impl ApiServer {
         let apply = async move |Query(query): Query<BTreeMap<String, String>>, body: String| {
             let applied: Value = serde_json::from_str(&body).unwrap();
             let set = applied["metadata"]["labels"].clone();
+            if let Some(label) = others.filter(|label| set.get(label).is_some()) {
+                let cause = json!({
+                    "reason": "FieldManagerConflict", "field": format!(".metadata.labels.{label}"),
+                    "message": "conflict with \"admin\" using v1",
+                });
+                let status = json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict",
+                    "code": 409, "message": "conflict", "details": {"causes": [cause]},
+                });
+                return (StatusCode::CONFLICT, Json(status));
+            }
             kept.lock()
                 .unwrap()
                 .insert(query["fieldManager"].clone(), set);
-            Json(answer)
+            (StatusCode::OK, Json(answer))
         };
         let router = Router::new().route(
             "/api/v1/nodes/mignode",
@@ -454,6 +471,38 @@ fn labels_say_that_the_gpus_are_simulated_once_the_server_answers_and_go_at_the_
         1,
         "nobody else's labels are touched"
     );
+}
+
+#[test]
+fn a_label_that_somebody_else_holds_is_left_and_named() {
+    if !may_mount("a label that somebody else holds") {
+        return;
+    }
+    let node = Node::new();
+    let server = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = kubeconfig(node.folder.path(), server);
+    let server = ApiServer::start_with(server, Some("nvidia.com/gpu.present"));
+    let mut running = node.start(&[
+        "--board",
+        "A30",
+        "--label-node",
+        "--node-name",
+        "mignode",
+        "--kubeconfig",
+        &config.display().to_string(),
+    ]);
+    let said = running.says("nvidia.com/gpu.present=true is left as it is");
+    assert!(said.contains("admin"), "{said}");
+    let said = running.says("labelled the node mignode");
+    assert!(!said.contains("gpu.present"), "{said}");
+    assert_eq!(
+        server.set_by("migpool-nvml-sim"),
+        json!({"migpool.dev/simulated-driver": "true", "migpool.dev/simulated-gpus": "1-A30"})
+    );
+    running.stop();
 }
 
 #[test]
