@@ -51,12 +51,14 @@ fn named_tests(text: &str) -> Vec<Named> {
     found
 }
 
-/// Whether a file has a test, or a snapshot, of this name.
+/// Whether a file has a test, a trial or a snapshot of this name.
 fn has(source: &str, test: &str) -> bool {
     let function = format!("fn {test}(");
+    let trial = format!("\"{test}\",");
     let snapshot = format!("{test},");
     source.lines().map(str::trim).any(|line| {
         line.contains(&function)
+            || line.ends_with(&trial)
             || line == snapshot
             || (line.contains("snapshot!(") && line.contains(&snapshot))
     })
@@ -87,6 +89,15 @@ mod tests {
             missing.is_empty(),
             "SPECIFICATION.md names tests that are not there: {missing:#?}"
         );
+    }
+
+    #[test]
+    fn functions_trials_and_snapshots_are_tests() {
+        let source = "fn one() {\nname: \"two\",\n\"three\",\nsnapshot!(four, x)\n";
+        for test in ["one", "two", "three", "four"] {
+            assert!(has(source, test), "{test}");
+        }
+        assert!(!has(source, "wo") && !has(source, "five"));
     }
 
     #[test]
