@@ -58,6 +58,17 @@ pub(crate) fn give_boards(world: &World) -> anyhow::Result<()> {
             &only_on(node),
         ])?;
     }
+    // On a cluster that was kept, the chart may be another one than it was.
+    world.kubectl(&[
+        "rollout",
+        "status",
+        "daemonset",
+        "--namespace",
+        BOARDS,
+        "--selector",
+        "app.kubernetes.io/name=nvml-sim",
+        "--timeout=240s",
+    ])?;
     for node in [MIGNODE, H100NODE] {
         let library = world
             .node(node)

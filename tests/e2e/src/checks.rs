@@ -14,7 +14,7 @@ use crate::seen::{self, Seen};
 use crate::wait::{LATER, SOON, until};
 use crate::world::{NAMESPACE, World};
 
-/// The node comes to have exactly this many of a resource, capacity and allocatable alike.
+/// The node comes to have exactly this many of a resource, capacity and allocatable alike, and so says its kubelet.
 ///
 /// # Errors
 /// After `limit` it has another number.
@@ -35,9 +35,10 @@ pub(crate) fn allocatable(
                 .with_context(|| format!("{kind} {resource} is no number"))
         };
         let (capacity, allocatable) = (amount("capacity")?, amount("allocatable")?);
+        let kubelet = node.allocatable(resource)?;
         ensure!(
-            (capacity, allocatable) == (count, count),
-            "capacity {capacity}, allocatable {allocatable}"
+            (capacity, allocatable, kubelet) == (count, count, count as usize),
+            "the kubelet can give {kubelet}, the node's capacity is {capacity}, allocatable {allocatable}"
         );
         Ok(())
     })

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use kubelet_api::device_plugin::v1beta1::DEVICE_PLUGIN_DIR;
@@ -17,7 +16,6 @@ use kubelet_api::uds;
 use rustix::process::{Pid, Signal, kill_process};
 use test_cluster::Service;
 
-use crate::charts;
 use crate::seen::{Seen, Slice};
 use crate::world::World;
 
@@ -204,29 +202,37 @@ impl<'w> Node<'w> {
         Ok(())
     }
 
+    /// Our own program on the node itself, outside of any pod: its simulated driver has a copy, there called
+    /// `nvidia-smi`.
+    ///
+    /// # Errors
+    /// What it said.
+    fn migpool(self, arguments: &[&str]) -> anyhow::Result<String> {
+        let program = format!("{DRIVER_ROOT}/usr/bin/nvidia-smi");
+        let mut command = self.world.cluster().node(self.name)?.command("bash");
+        command
+            .args(["-c", r#"exec -a migpool "$0" "$@""#, &program])
+            .args(arguments)
+            .env("NVIDIA_DRIVER_ROOT", DRIVER_ROOT);
+        self.world.done(command, None)
+    }
+
     /// Brings the node's GPUs to a layout, as a cloud's node image does when it boots, before anything of Kubernetes
     /// looks at them.
     ///
     /// # Errors
     /// What migpool said.
     pub(crate) fn partition(self, layout: &str) -> anyhow::Result<()> {
-        let root = self.path(DRIVER_ROOT)?;
-        self.world
-            .migpool(&[
-                Path::new("partition"),
-                Path::new("apply"),
-                Path::new("--replace-all"),
-                Path::new("--wait"),
-                Path::new("--driver-root"),
-                &root,
-                Path::new("--partition-state-dir"),
-                &self
-                    .world
-                    .scratch()
-                    .join(format!("partition-{}", self.name)),
-                Path::new(layout),
-            ])
-            .with_context(|| format!("cannot partition {} into {layout}", self.name))?;
+        self.migpool(&[
+            "partition",
+            "apply",
+            "--replace-all",
+            "--wait",
+            // Not where the agent keeps what it has created: these are not its own.
+            "--partition-state-dir=/run/node-image/partition",
+            layout,
+        ])
+        .with_context(|| format!("cannot partition {} into {layout}", self.name))?;
         Ok(())
     }
 
@@ -240,12 +246,9 @@ impl<'w> Node<'w> {
     }
 
     fn smi(self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(charts::program()?);
-        command
-            .arg("smi")
-            .args(arguments)
-            .env("NVIDIA_DRIVER_ROOT", self.path(DRIVER_ROOT)?);
-        self.world.done(command, None)
+        let mut all = vec!["smi"];
+        all.extend(arguments);
+        self.migpool(&all)
     }
 
     /// All MIG devices of the node.
@@ -313,12 +316,19 @@ impl<'w> Node<'w> {
     /// # Errors
     /// What migpool said.
     pub(crate) fn inject(self, arguments: &[&str]) -> anyhow::Result<()> {
-        let root = self.path(DRIVER_ROOT)?;
-        let mut all = vec![Path::new("sim"), Path::new("inject"), &root];
-        all.extend(arguments.iter().map(Path::new));
-        self.world
-            .migpool(&all)
+        let mut all = vec!["sim", "inject", DRIVER_ROOT];
+        all.extend(arguments);
+        self.migpool(&all)
             .with_context(|| format!("cannot inject {arguments:?} on {}", self.name))?;
+        Ok(())
+    }
+
+    /// Boots the simulated machine: what a reboot takes from GPUs is gone.
+    ///
+    /// # Errors
+    /// What migpool said.
+    pub(crate) fn reboot(self) -> anyhow::Result<()> {
+        self.migpool(&["sim", "reboot", DRIVER_ROOT])?;
         Ok(())
     }
 }
@@ -339,16 +349,6 @@ pub(crate) fn simulate(
     all.extend(["migpool", "sim", command, &root]);
     all.extend(arguments);
     world.kubectl(&all)?;
-    Ok(())
-}
-
-/// Boots the simulated machine of a node: what a reboot takes from GPUs is gone.
-///
-/// # Errors
-/// What migpool said.
-pub(crate) fn reboot(world: &World, node: Node<'_>) -> anyhow::Result<()> {
-    let root = node.path(DRIVER_ROOT)?;
-    world.migpool(&[Path::new("sim"), Path::new("reboot"), &root])?;
     Ok(())
 }
 

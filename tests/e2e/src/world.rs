@@ -280,16 +280,6 @@ impl World {
         self.done(command, None)
     }
 
-    /// Our own program, on this machine.
-    ///
-    /// # Errors
-    /// It fails.
-    pub(crate) fn migpool(&self, arguments: &[&Path]) -> anyhow::Result<String> {
-        let mut command = Command::new(charts::program()?);
-        command.args(arguments);
-        self.done(command, None)
-    }
-
     /// A script of a POSIX shell, as a person would type it, in the cluster's namespaces. Each line has to succeed.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::charts;
 use crate::checks::{self, CpuWork};
-use crate::nodes::{self, Node};
+use crate::nodes::Node;
 use crate::pods::{Pod, PodSpec};
 use crate::recording::Recording;
 use crate::suite::{Outcome, Test};
@@ -498,7 +498,7 @@ fn reboot(world: &World, name: &str, count: u32) -> Outcome {
 
     node.stop_kubelet()?;
     node.kill(&agent.uid, "migpool")?;
-    nodes::reboot(world, node)?;
+    node.reboot()?;
     ensure!(
         node.slices()?.is_empty(),
         "the slices have outlived the reboot"

@@ -147,7 +147,12 @@ fn registers_once(world: &World) -> Outcome {
     // The real plugin has come back: that the other has not is not for want of time.
     checks::allocatable(world, node, "nvidia.com/mig-1g.5gb", COUNT, SOON)?;
     let counted = checks::allocatable(world, node, RESOURCE, COUNT, BRIEFLY);
-    must_fail(world, Fault::RegistersOnce, counted, "allocatable 0")
+    must_fail(
+        world,
+        Fault::RegistersOnce,
+        counted,
+        "the kubelet can give 0",
+    )
 }
 
 /// Two pods of one slice each, and what the checks of one pod's and of all pods' view say.
