@@ -58,7 +58,7 @@ fn has(source: &str, test: &str) -> bool {
     let snapshot = format!("{test},");
     source.lines().map(str::trim).any(|line| {
         line.contains(&function)
-            || line.ends_with(&trial)
+            || line.contains(&trial)
             || line == snapshot
             || (line.contains("snapshot!(") && line.contains(&snapshot))
     })
