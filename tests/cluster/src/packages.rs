@@ -33,13 +33,14 @@ pub enum Error {
 }
 
 /// Each program, or path of one, and the Debian package that has it.
-const NEEDED: [(&str, &str); 11] = [
+const NEEDED: [(&str, &str); 12] = [
     ("runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("/usr/lib/cni/host-local", "containernetworking-plugins"),
     ("/usr/lib/cni/loopback", "containernetworking-plugins"),
     ("ip", "iproute2"),
     ("mount", "mount"),
+    ("ps", "procps"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
     ("pivot_root", "util-linux"),
