@@ -271,6 +271,10 @@ fn other_boards_are_refused_in_words_until_the_replacement_is_asked_for() {
     );
     assert_eq!(count(&node.listing(), "A100"), 1);
     refused.stop();
+    let mut refused = node.start(&["--board", "A30", "--count", "2", "--remove-at-end"]);
+    refused.says("--replace");
+    refused.stop();
+    assert_eq!(count(&node.listing(), "A100"), 1, "it was never its own");
     let mut replaced = node.start(&["--board", "A30", "--count", "2", "--replace"]);
     replaced.says("ready");
     assert_eq!(count(&node.listing(), "A30"), 2, "{}", node.listing());
@@ -285,7 +289,7 @@ fn two_simulations_of_one_node_do_not_undo_each_other() {
     let node = Node::new();
     let mut first = node.start(&["--board", "A100-SXM4-40GB"]);
     first.says("ready");
-    let mut same_root = node.start(&["--board", "A30", "--replace"]);
+    let mut same_root = node.start(&["--board", "A30", "--replace", "--remove-at-end"]);
     same_root.says("another migpool sim node has");
     let other = node.folder.path().join("other").display().to_string();
     let mut same_mount = node.start(&["--board", "A30", "--root", &other]);

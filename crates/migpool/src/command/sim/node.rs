@@ -82,7 +82,7 @@ pub(crate) struct Node {
     /// Answer /healthz and /readyz on this address; nothing listens without it
     #[arg(long, value_name = "ADDRESS:PORT", env = "MIGPOOL_LISTEN")]
     listen: Option<SocketAddr>,
-    /// When interrupted, unmount and remove the root, and take the labels back
+    /// When interrupted, unmount and remove the root, and take the labels back; not where another machine was refused
     #[arg(long)]
     remove_at_end: bool,
 }
@@ -109,6 +109,7 @@ impl Node {
             options,
             replace: self.replace,
             refreshed: Cell::default(),
+            foreign: Cell::default(),
             held: RefCell::default(),
         };
         machine.check()?;
@@ -140,7 +141,12 @@ impl Node {
             }
         };
         tokio::join!(keep(&machine, &readiness, &cancel), labelling);
-        if self.remove_at_end {
+        if self.remove_at_end && machine.foreign.get() {
+            tracing::warn!(
+                "{} is left as it is, and so are the labels: it was never this one's",
+                machine.root.display()
+            );
+        } else if self.remove_at_end {
             if let Some(labels) = &labels {
                 labels.remove().await;
             }

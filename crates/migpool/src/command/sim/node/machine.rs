@@ -28,6 +28,8 @@ pub(super) struct NodeMachine {
     pub(super) replace: bool,
     /// The root's library and program have been made this program's own, which takes reading all of both.
     pub(super) refreshed: Cell<bool>,
+    /// What is there was refused: it is somebody else's, whatever it is.
+    pub(super) foreign: Cell<bool>,
     /// The root's folder, locked as long as this process has it.
     pub(super) held: RefCell<Option<File>>,
 }
@@ -104,6 +106,16 @@ impl NodeMachine {
 
     /// Brings the machine about. Where it is so already, nothing changes.
     pub(super) fn converge(&self) -> Result<Gpus, MachineError> {
+        let outcome = self.bring_about();
+        let refused = matches!(
+            outcome,
+            Err(MachineError::OtherMachine { .. } | MachineError::Taken { .. })
+        );
+        self.foreign.set(refused);
+        outcome
+    }
+
+    fn bring_about(&self) -> Result<Gpus, MachineError> {
         self.hold()?;
         let root = self.ensure_root()?;
         let boot_id = fs::read_to_string(BOOT_ID).map_err(io_error("read", Path::new(BOOT_ID)))?;
