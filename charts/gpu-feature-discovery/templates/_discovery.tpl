@@ -38,6 +38,7 @@ spec:
             - feature-discovery
           env:
             {{- include "migpool.nodeEnv" $root | nindent 12 }}
+            {{- include "migpool.namespaceEnv" $root | nindent 12 }}
             {{- include "migpool.env" (list
               (list "MIG_STRATEGY" .settings.migStrategy)
               (list "FAIL_ON_INIT_ERROR" .settings.failOnInitError)

@@ -136,10 +136,6 @@ seccompProfile:
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
-- name: NAMESPACE
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.namespace
 - name: RUST_LOG
   value: {{ include "migpool.logLevel" . }}
 - name: MIGPOOL_HOST_ROOT
@@ -159,6 +155,14 @@ seccompProfile:
 {{- define "migpool.logLevel" -}}
 {{- $verbosity := int (.Values.logVerbosity | default 0) -}}
 {{- if ge $verbosity 6 -}}trace{{- else if ge $verbosity 1 -}}debug{{- else -}}{{ .Values.logLevel }}{{- end -}}
+{{- end -}}
+
+{{/* Where a NodeFeature object goes. */}}
+{{- define "migpool.namespaceEnv" -}}
+- name: NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
 {{- end -}}
 
 {{/* Environment variables for the values that are set; none for null and "". Argument: a list of (name value). */}}

@@ -108,3 +108,103 @@ fn a_folder_that_is_no_chart_repository_is_refused() {
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("chart repository: its index.yaml"), "{said}");
 }
+
+/// Variables that are for something else than the container's own command.
+const OTHERS: [&str; 4] = [
+    // The log, of every command.
+    "RUST_LOG",
+    // NVIDIA's container runtime, where a chart is told of one.
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_MIG_MONITOR_DEVICES",
+];
+
+/// What a command of the program says of itself and of its flags.
+fn help_of(words: &[&str]) -> String {
+    let help = stdout(migpool().args(words).arg("--help"));
+    help.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The flags and variables that a rendered container sets and its command does not know.
+fn unknown(container: &serde_json::Value) -> Vec<String> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let arguments: Vec<_> = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(text)
+        .collect();
+    let (flags, words): (Vec<_>, Vec<_>) = arguments
+        .iter()
+        .map(String::as_str)
+        .partition(|word| word.starts_with('-'));
+    let help = help_of(&words);
+    // Commands that people run in the pod find their way by its variables.
+    let by_hand = help_of(&["node", "map"]) + &help_of(&["partition", "export"]);
+    let flags = flags
+        .iter()
+        .map(|flag| flag.split('=').next().unwrap_or(flag));
+    let missing_flags = flags.filter(|flag| !help.contains(&format!("{flag} ")));
+    let variables = container["env"].as_array();
+    let names = variables
+        .into_iter()
+        .flatten()
+        .map(|variable| text(&variable["name"]));
+    let missing_names = names.filter(|name| {
+        let said = format!("[env: {name}");
+        !OTHERS.contains(&name.as_str()) && !help.contains(&said) && !by_hand.contains(&said)
+    });
+    missing_flags
+        .map(str::to_owned)
+        .chain(missing_names)
+        .collect()
+}
+
+#[test]
+fn the_charts_set_only_what_the_program_knows() {
+    let Some(program) = helm() else { return };
+    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts");
+    let everything: [(&str, &[&str]); 4] = [
+        (
+            "migpool",
+            &[
+                "--set=replaceAll=true",
+                "--set=nvidiaDevRoot=/x,cdi.nvidiaHookPath=/x",
+                "--set=healthChecks.disable=all,healthChecks.enable=1",
+            ],
+        ),
+        (
+            "nvidia-device-plugin",
+            &[
+                "--set=migStrategy=single,failOnInitError=true,deviceIDStrategy=index",
+                "--set=nvidiaDevRoot=/x,cdi.nvidiaHookPath=/x,compatWithCPUManager=true",
+                "--set=healthChecks.disable=all,healthChecks.enable=1",
+                "--set-string=config.map.default=version: v1",
+                "--set=gfd.enabled=true,gfd.noTimestamp=true,gfd.sleepInterval=60s",
+            ],
+        ),
+        ("gpu-feature-discovery", &[]),
+        (
+            "nvml-sim",
+            &["--set=allNodes=true,replace=true,passThrough=true"],
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (chart, values) in everything {
+        let mut template = Command::new(&program);
+        template.args(["template", "r", "--kube-version=1.37.2"]);
+        let rendered = stdout(template.arg(charts.join(chart)).args(values));
+        for document in rendered.split("\n---\n") {
+            let object: serde_json::Value =
+                serde_saphyr::from_str(document.trim_start_matches("---\n")).unwrap();
+            let container = &object["spec"]["template"]["spec"]["containers"][0];
+            if !container.is_null() {
+                let unknown = unknown(container);
+                if !unknown.is_empty() {
+                    wrong.push(format!("{chart}, {}: {unknown:?}", container["name"]));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
