@@ -166,12 +166,13 @@ pub(crate) fn each_sees_its_own(
             "the pods {selector} were other ones before and after they were looked at"
         );
         let holds = |pod: &str| held.get(&(NAMESPACE.to_owned(), pod.to_owned()));
-        // A kubelet that has just started may not have all its pods yet.
+        // A kubelet that has just started may not have all its pods or logs yet, nor a pod begun to write.
         for name in before.keys() {
             ensure!(
                 holds(name).is_some(),
                 "the kubelet says that pod {name} holds nothing"
             );
+            ensure!(logs.contains_key(name), "pod {name} shows nothing");
         }
         // What is seen now counts, and is not looked at again until it pleases.
         let own = before.keys().map(|name| {

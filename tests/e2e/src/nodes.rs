@@ -168,7 +168,7 @@ impl<'w> Node<'w> {
             .collect())
     }
 
-    /// The devices of resources under `nvidia.com/` that each pod holds, by namespace and name.
+    /// The devices of resources under `nvidia.com/` that each pod holds, sorted, by namespace and name.
     ///
     /// # Errors
     /// The kubelet does not answer.
@@ -179,6 +179,7 @@ impl<'w> Node<'w> {
                 .or_default()
                 .extend(holding.devices);
         }
+        held.values_mut().for_each(|devices| devices.sort());
         Ok(held)
     }
 

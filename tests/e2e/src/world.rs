@@ -16,7 +16,7 @@ use test_cluster::{Cluster, Config, Lifetime, Parts};
 use crate::charts::{self, Repository};
 use crate::nodes::Node;
 use crate::pods::Pod;
-use crate::wait::{LATER, SOON, until};
+use crate::wait::until;
 
 /// The node with eight A100 40GB.
 pub(crate) const MIGNODE: &str = "mignode";
@@ -93,7 +93,7 @@ impl World {
         };
         let config = Config::new(name, lifetime);
         let cluster = if let Ok(cluster) = Cluster::attach(&config.state_dir) {
-            cluster.wait_until_ready()?;
+            all_parts_run(&cluster)?;
             cluster
         } else {
             let parts = Parts::ensure()?;
@@ -497,7 +497,7 @@ impl World {
     /// # Errors
     /// It can't be brought there.
     pub(crate) fn fresh(&self) -> anyhow::Result<()> {
-        self.all_parts_run()?;
+        all_parts_run(&self.cluster)?;
         charts::uninstall_all(self)?;
         let extra: Vec<_> = self
             .names_of("namespaces")?
@@ -523,37 +523,6 @@ impl World {
             self.node(node).partition("off")?;
         }
         self.kubectl(&["uncordon", MIGNODE, CPUNODE, H100NODE])?;
-        for node in [MIGNODE, CPUNODE, H100NODE] {
-            until(&format!("{node} to be ready"), SOON, || {
-                let node = self.get(&["node", node])?;
-                let ready = node["status"]["conditions"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
-                ensure!(ready, "conditions {}", node["status"]["conditions"]);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Starts what a failed test has left stopped.
-    fn all_parts_run(&self) -> anyhow::Result<()> {
-        let mut services = vec![self.cluster.api_server()];
-        for name in [MIGNODE, CPUNODE, H100NODE] {
-            let node = self.cluster.node(name)?;
-            services.push(node.containerd());
-            services.push(node.kubelet());
-        }
-        for service in services {
-            if service.pid().is_none() {
-                service.start()?;
-            }
-        }
-        until("the API server to answer", LATER, || {
-            self.kubectl(&["get", "--raw", "/readyz"])
-        })?;
         Ok(())
     }
 
@@ -618,6 +587,23 @@ impl World {
             .map(Pod::from_json)
             .collect()
     }
+}
+
+/// Starts what a failed test has left stopped, and waits until all of it serves.
+fn all_parts_run(cluster: &Cluster) -> anyhow::Result<()> {
+    let control_plane = [
+        cluster.api_server(),
+        cluster.scheduler(),
+        cluster.controller_manager(),
+    ];
+    let nodes = cluster.nodes().iter();
+    for service in control_plane
+        .into_iter()
+        .chain(nodes.flat_map(|node| [node.containerd(), node.kubelet()]))
+    {
+        service.start()?;
+    }
+    Ok(cluster.wait_until_ready()?)
 }
 
 /// The folder of the checkout.

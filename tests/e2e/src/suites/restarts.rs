@@ -79,12 +79,16 @@ impl<'w> Stage<'w> {
     }
 
     /// Lets some pods go and others come, and does not wait for either. A pod that the kubelet refuses because it was
-    /// just starting is replaced by its replica set, as in any cluster.
+    /// just starting is replaced by its replica set, as in any cluster. Those whose start was broken off go first: what
+    /// is left of their first try keeps a kubelet that starts waiting for many seconds.
     fn churn(&mut self) -> Outcome {
-        let running = self.world.pods(&["--selector", CHURN])?;
-        let gone: Vec<_> = running
-            .iter()
-            .filter(|_| self.random.u8(..3) == 0)
+        let mut pods = self.world.pods(&["--selector", CHURN])?;
+        self.random.shuffle(&mut pods);
+        let healthy = self.random.usize(1..3);
+        let (broken, whole): (Vec<_>, Vec<_>) = pods.iter().partition(|pod| pod.restarts > 0);
+        let gone: Vec<_> = broken
+            .into_iter()
+            .chain(whole.into_iter().take(healthy))
             .map(|pod| pod.name.clone())
             .collect();
         if !gone.is_empty() {
@@ -92,7 +96,7 @@ impl<'w> Stage<'w> {
             arguments.extend(gone.iter().map(String::as_str));
             self.world.kubectl(&arguments)?;
         }
-        let (ones, twos) = (self.random.u32(2..8), self.random.u32(1..4));
+        let (ones, twos) = (self.random.u32(4..7), self.random.u32(2..4));
         self.scale(ones, twos)
     }
 
@@ -244,7 +248,7 @@ fn api_server(world: &World) -> Outcome {
         .find(|pod| pod.starts_with("ones"))
         .ok_or_else(|| anyhow::anyhow!("no pod of one slice holds anything: {held:?}"))?;
 
-    world.cluster().api_server().stop()?;
+    let stopped = Stopped::stop(world)?;
     let away = std::time::Instant::now();
     // Meanwhile something happens on the node that the cluster has to hear of.
     stage.node.inject(&["lost", "--gpu", "7"])?;
@@ -257,10 +261,8 @@ fn api_server(world: &World) -> Outcome {
         );
         thread::sleep(Duration::from_secs(1));
     }
-    world.cluster().api_server().start()?;
-    until("the API server to answer", LATER, || {
-        world.kubectl(&["get", "--raw", "/readyz"])
-    })?;
+    drop(stopped);
+    world.cluster().wait_for_api_server()?;
 
     // It catches up: the lost GPU's slices are out, the pods are the same, and new ones run.
     until("49 slices that can be given", LATER, || {
@@ -288,4 +290,22 @@ fn api_server(world: &World) -> Outcome {
     stage.settled(7, 2)?;
     stage.no_slice_twice()?;
     stage.none_lost()
+}
+
+/// An API server that is stopped, for as long as this lives.
+struct Stopped<'w>(&'w World);
+
+impl<'w> Stopped<'w> {
+    fn stop(world: &'w World) -> anyhow::Result<Self> {
+        let stopped = Self(world);
+        world.cluster().api_server().stop()?;
+        Ok(stopped)
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        // That it did not start is seen by whoever waits for it.
+        let _ = self.0.cluster().api_server().start();
+    }
 }

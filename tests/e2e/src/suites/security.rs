@@ -387,6 +387,7 @@ fn discovery_rights(world: &World) -> Outcome {
 fn rendered(world: &World, chart: &str, values: &[&str]) -> anyhow::Result<Vec<Value>> {
     let folder = charts::chart(chart);
     let mut arguments = vec!["template", "release", &folder, "--namespace", NAMESPACE];
+    arguments.push("--dry-run=server");
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     let yaml = world.helm(&arguments)?;
     let mut command = world.cluster().command("kubectl");
