@@ -179,7 +179,9 @@ impl<'w> Node<'w> {
                 .or_default()
                 .extend(holding.devices);
         }
-        held.values_mut().for_each(|devices| devices.sort());
+        for devices in held.values_mut() {
+            devices.sort();
+        }
         Ok(held)
     }
 
