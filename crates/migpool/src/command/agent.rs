@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use agent::{AgentConfig, ConfigFile, Defaults, PartitionConfig, Settings, SleepInterval};
+use agent::{
+    AgentConfig, ClusterConfig, ConfigFile, Defaults, Drain, DriverRoot, LayoutSource, OutputKind,
+    PartitionConfig, Settings, SleepInterval,
+};
 use clap::Args;
 use device_plugin::{DeviceIdStrategy, DeviceListStrategy, Xids};
 use mig::{MigStrategy, NodeLayout};
@@ -17,18 +20,35 @@ struct Common {
     /// The MIG strategy: none, single or mixed [default: none]
     #[arg(long, value_name = "STRATEGY", env = "MIG_STRATEGY")]
     mig_strategy: Option<MigStrategy>,
-    /// The folder under which the NVIDIA driver is installed [default: /]
+    /// The folder of the node under which the NVIDIA driver is installed, or `auto`: the first of /, /run/nvidia/driver and
+    /// /home/kubernetes/bin/nvidia that has one [default: /]
     #[arg(
         long,
         visible_alias = "driver-root",
         value_name = "DIR",
         env = "NVIDIA_DRIVER_ROOT"
     )]
-    nvidia_driver_root: Option<PathBuf>,
-    /// Fail when the driver is there but fails, instead of waiting until it works [default: true]
+    nvidia_driver_root: Option<DriverRoot>,
+    /// Where the node's / is mounted in this container [default: /]
+    #[arg(long, value_name = "DIR", env = "MIGPOOL_HOST_ROOT")]
+    host_root: Option<PathBuf>,
+    /// Where the driver root is mounted in this container, if not below the host root
+    #[arg(
+        long,
+        visible_alias = "driver-root-ctr-path",
+        value_name = "DIR",
+        env = "CONTAINER_DRIVER_ROOT"
+    )]
+    container_driver_root: Option<PathBuf>,
+    /// Reach the API server by this kubeconfig instead of the pod's own token, where it has to be reached
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// End with an error when there is no driver that works at the start, instead of waiting, not ready, until there is
+    /// [default: false]
     #[arg(long, value_name = "BOOL", env = "FAIL_ON_INIT_ERROR", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     fail_on_init_error: Option<bool>,
-    /// NVIDIA's configuration file (`version: v1`)
+    /// NVIDIA's configuration file (`version: v1`). It is watched; while it is wrong, what it said last holds and the
+    /// agent is not ready
     #[arg(long, value_name = "FILE", env = "CONFIG_FILE")]
     config_file: Option<PathBuf>,
     /// Answer /healthz, /readyz and /metrics on this address; nothing listens without it
@@ -85,6 +105,10 @@ struct PluginFlags {
     /// The folder of the kubelet's device plugins, which holds kubelet.sock
     #[arg(long, value_name = "DIR")]
     kubelet_dir: Option<PathBuf>,
+    /// NVIDIA's nvidia-cdi-hook on the node; CDI specifications then call it as NVIDIA's own do, and need no program
+    /// without
+    #[arg(long, value_name = "PROGRAM", env = "NVIDIA_CDI_HOOK_PATH")]
+    nvidia_cdi_hook_path: Option<PathBuf>,
     /// XIDs that make no device unhealthy, or `all` to look at none
     #[arg(long, value_name = "XIDS", env = "DP_DISABLE_HEALTHCHECKS")]
     disable_health_checks: Option<Xids>,
@@ -105,9 +129,25 @@ struct DiscoveryFlags {
     /// How often the labels are checked besides after every change: 60s, 5m, infinite [default: 60s]
     #[arg(long, value_name = "INTERVAL", env = "GFD_SLEEP_INTERVAL")]
     sleep_interval: Option<SleepInterval>,
+    /// Where the labels go: file (that of --output-file), stdout, node (the node itself, through the API server),
+    /// node-feature (a NodeFeature object), or the path of a file [default: file]
+    #[arg(long, value_name = "WHERE", env = "MIGPOOL_OUTPUT")]
+    output: Option<OutputKind>,
+    /// Without --output: the labels go to a NodeFeature object [default: false]
+    #[arg(long, value_name = "BOOL", env = "GFD_USE_NODE_FEATURE_API", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    use_node_feature_api: Option<bool>,
+    /// The namespace of the NodeFeature object [default: default]
+    #[arg(long, value_name = "NAMESPACE", env = "NAMESPACE")]
+    namespace: Option<String>,
     /// The labels' file; `-` or empty is standard output
     /// [default: /etc/kubernetes/node-feature-discovery/features.d/gfd]
-    #[arg(short = 'o', long, visible_aliases = ["output", "labels-file"], value_name = "FILE", env = "GFD_OUTPUT_FILE")]
+    #[arg(
+        short = 'o',
+        long,
+        visible_alias = "labels-file",
+        value_name = "FILE",
+        env = "GFD_OUTPUT_FILE"
+    )]
     output_file: Option<PathBuf>,
     /// The file that says what machine this is [default: /sys/class/dmi/id/product_name]
     #[arg(long, value_name = "FILE", env = "GFD_MACHINE_TYPE_FILE")]
@@ -144,6 +184,26 @@ pub(crate) struct Agent {
     /// The layout to bring the GPUs to before anything is advertised; they are left as they are without it
     #[arg(long, value_name = "LAYOUT", env = "MIGPOOL_LAYOUT")]
     layout: Option<NodeLayout>,
+    /// A file that has the layout instead. It is watched; an empty one leaves the GPUs as they are
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MIGPOOL_LAYOUT_FILE",
+        conflicts_with = "layout"
+    )]
+    layout_file: Option<PathBuf>,
+    /// What is done about pods that hold slices which have no room in the layout: never (it is refused), wait (until they
+    /// end), evict (through the API server, as far as their PodDisruptionBudgets allow)
+    #[arg(
+        long,
+        value_name = "never|wait|evict",
+        env = "MIGPOOL_DRAIN",
+        default_value = "wait"
+    )]
+    drain: Drain,
+    /// Keep the node's taint migpool.dev/partitioning and its conditions in the cluster, and publish events on it
+    #[arg(long, value_name = "BOOL", env = "MIGPOOL_NODE_STATUS", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    node_status: bool,
     /// Folder for the lock, the record of what migpool created, and the journal
     #[arg(long, value_name = "DIR", default_value = "/var/lib/migpool/partition")]
     state_dir: PathBuf,
@@ -166,15 +226,15 @@ impl DevicePlugin {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let defaults = self.common.defaults(Some(&self.plugin));
         let (listen, node_name) = (self.common.listen, self.common.node_name.clone());
-        let file = self.common.file()?;
-        let settings = self.plugin.settings(self.common.settings()).or(file);
-        let config = AgentConfig {
+        let file = self.common.config_file.clone();
+        let settings = self.plugin.settings(self.common.settings());
+        run(file, settings, |settings| AgentConfig {
             discovery: None,
             listen,
-            node_name,
+            node_name: node_name.clone(),
             ..settings.into_agent_config(&defaults)
-        };
-        run(config).await
+        })
+        .await
     }
 }
 
@@ -183,15 +243,16 @@ impl FeatureDiscovery {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let defaults = self.common.defaults(None);
         let (listen, node_name) = (self.common.listen, self.common.node_name.clone());
-        let file = self.common.file()?;
-        let settings = self.discovery.settings(self.common.settings()).or(file);
-        let config = AgentConfig {
+        let (file, cluster) = (self.common.config_file.clone(), self.common.cluster());
+        let settings = self.discovery.settings(self.common.settings());
+        run(file, settings, |settings| AgentConfig {
             plugin: None,
             listen,
-            node_name,
+            node_name: node_name.clone(),
+            cluster: cluster.clone(),
             ..settings.into_agent_config(&defaults)
-        };
-        run(config).await
+        })
+        .await
     }
 }
 
@@ -200,33 +261,69 @@ impl Agent {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let defaults = self.common.defaults(Some(&self.plugin));
         let (listen, node_name) = (self.common.listen, self.common.node_name.clone());
-        let file = self.common.file()?;
+        let (file, cluster) = (self.common.config_file.clone(), self.common.cluster());
         let settings = self
             .discovery
-            .settings(self.plugin.settings(self.common.settings()))
-            .or(file);
-        let partition = self.layout.map(|layout| PartitionConfig {
+            .settings(self.plugin.settings(self.common.settings()));
+        let source = self
+            .layout
+            .map(LayoutSource::Fixed)
+            .or(self.layout_file.map(LayoutSource::File));
+        let partition = source.map(|layout| PartitionConfig {
             layout,
+            drain: self.drain,
             state_dir: self.state_dir,
             replace_all: self.replace_all,
             pod_resources: self.pod_resources_socket,
         });
-        let config = AgentConfig {
-            partition,
+        run(file, settings, |settings| AgentConfig {
+            partition: partition.clone(),
             listen,
-            node_name,
-            status_file: self.status_file,
+            node_name: node_name.clone(),
+            cluster: cluster.clone(),
+            node_status: self.node_status,
+            status_file: self.status_file.clone(),
             lifeline: self.lifeline,
             ..settings.into_agent_config(&defaults)
-        };
-        run(config).await
+        })
+        .await
     }
 }
 
-async fn run(config: AgentConfig) -> Result<(), Failure> {
+/// Runs an agent with these settings and, where they say nothing, the file's.
+async fn run(
+    file: Option<PathBuf>,
+    settings: Settings,
+    make: impl Fn(Settings) -> AgentConfig,
+) -> Result<(), Failure> {
     start_log();
     let cancel = cancelled_by_signals()?;
-    agent::run(config, cancel).await.map_err(Failure::of)
+    let outcome = match file {
+        None => agent::run(make(settings), cancel).await,
+        // What runs once has no time to wait for a better file.
+        Some(file) if settings.oneshot == Some(true) => {
+            let settings = settings.or(read(&file)?);
+            agent::run(make(settings), cancel).await
+        }
+        Some(file) => {
+            let make = |of_file| make(settings.clone().or(of_file));
+            agent::run_configured(file, make, cancel).await
+        }
+    };
+    outcome.map_err(Failure::of)
+}
+
+/// What a config file says.
+fn read(path: &Path) -> Result<Settings, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!(
+            "cannot read the config file {}: {error}",
+            path.display()
+        ))
+    })?;
+    let file = ConfigFile::parse(&text)
+        .map_err(|error| Failure::usage(format!("{}: {}", path.display(), chain(&error))))?;
+    Ok(file.into_settings())
 }
 
 impl Common {
@@ -235,6 +332,8 @@ impl Common {
             mig_strategy: self.mig_strategy,
             fail_on_init_error: self.fail_on_init_error,
             nvidia_driver_root: self.nvidia_driver_root,
+            host_root: self.host_root,
+            container_driver_root: self.container_driver_root,
             ..Settings::default()
         }
     }
@@ -246,20 +345,12 @@ impl Common {
         }
     }
 
-    /// What the config file says, if one is named.
-    fn file(&self) -> Result<Settings, Failure> {
-        let Some(path) = &self.config_file else {
-            return Ok(Settings::default());
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!(
-                "cannot read the config file {}: {error}",
-                path.display()
-            ))
-        })?;
-        let file = ConfigFile::parse(&text)
-            .map_err(|error| Failure::usage(format!("{}: {}", path.display(), chain(&error))))?;
-        Ok(file.into_settings())
+    /// How to reach the API server as this node, if it is known which that is.
+    fn cluster(&self) -> Option<ClusterConfig> {
+        self.node_name.clone().map(|node| ClusterConfig {
+            node,
+            kubeconfig: self.kubeconfig.clone(),
+        })
     }
 }
 
@@ -277,6 +368,7 @@ impl PluginFlags {
             device_id_strategy: self.device_id_strategy,
             cdi_annotation_prefix: self.cdi_annotation_prefix,
             kubelet_dir: self.kubelet_dir.or(of_socket),
+            cdi_hook: self.nvidia_cdi_hook_path,
             disable_health_checks: self.disable_health_checks,
             enable_health_checks: self.enable_health_checks,
             ..common
@@ -298,6 +390,9 @@ impl DiscoveryFlags {
                 }
             }),
             machine_type_file: self.machine_type_file,
+            output: self.output,
+            use_node_feature_api: self.use_node_feature_api,
+            namespace: self.namespace,
             ..common
         }
     }

@@ -5,21 +5,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use device_plugin::Recovery;
-use mig::{MigStrategy, NodeLayout};
+use mig::MigStrategy;
+
+use crate::{ClusterConfig, Drain, DriverSearch, LabelsOutput, LayoutSource};
 
 /// Which parts run, and how. Parts that are `None` do not run.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     /// The node's name, for the status.
     pub node_name: Option<String>,
-    /// The root that the driver lies under.
-    pub driver_root: PathBuf,
+    /// Where the driver lies.
+    pub driver: DriverSearch,
+    /// End with an error when there is no driver that works at the start, instead of waiting until there is.
+    pub fail_on_init_error: bool,
     /// Bring the GPUs to a layout before anything of them is advertised.
     pub partition: Option<PartitionConfig>,
     /// Advertise the GPUs to the kubelet.
     pub plugin: Option<device_plugin::Config>,
     /// Write the node's labels.
     pub discovery: Option<Discovery>,
+    /// How to reach the API server, for whatever needs it.
+    pub cluster: Option<ClusterConfig>,
+    /// Keep the node's taint and conditions in the cluster, and say events on it.
+    pub node_status: bool,
     /// Answer `/healthz`, `/readyz` and `/metrics` here.
     pub listen: Option<SocketAddr>,
     /// Keep the [`Status`](crate::Status) as JSON in this file.
@@ -30,6 +38,8 @@ pub struct AgentConfig {
     pub recovery: Recovery,
     /// How long to wait for a driver event before taking a look anyway.
     pub look_interval: Duration,
+    /// The system's device tree, which tells whether the machine has GPUs.
+    pub sysfs: PathBuf,
 }
 
 impl Default for AgentConfig {
@@ -37,24 +47,30 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             node_name: None,
-            driver_root: PathBuf::from("/"),
+            driver: DriverSearch::default(),
+            fail_on_init_error: false,
             partition: None,
             plugin: None,
             discovery: None,
+            cluster: None,
+            node_status: false,
             listen: None,
             status_file: None,
             lifeline: false,
             recovery: Recovery::default(),
             look_interval: Duration::from_secs(5),
+            sysfs: PathBuf::from("/sys"),
         }
     }
 }
 
 /// How the GPUs are to be partitioned.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionConfig {
-    /// The wanted layout.
-    pub layout: NodeLayout,
+    /// Where the wanted layout is written.
+    pub layout: LayoutSource,
+    /// What is done about those who use slices that have no room in it.
+    pub drain: Drain,
     /// Where the lock, the record of what is ours and the journal are kept.
     pub state_dir: PathBuf,
     /// Remove instances that somebody else created.
@@ -82,15 +98,6 @@ pub struct Discovery {
     pub sysfs: PathBuf,
     /// One-shot: end with an error, rather than with no labels, when a driver is there but fails.
     pub fail_on_init_error: bool,
-}
-
-/// Where labels go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LabelsOutput {
-    /// To a file that node feature discovery reads, replaced whole.
-    File(PathBuf),
-    /// To standard output.
-    Stdout,
 }
 
 impl Default for Discovery {

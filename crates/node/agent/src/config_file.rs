@@ -77,14 +77,14 @@ struct Document {
 struct Flags {
     mig_strategy: Option<Spanned<String>>,
     fail_on_init_error: Option<bool>,
-    nvidia_driver_root: Option<PathBuf>,
+    nvidia_driver_root: Option<String>,
     nvidia_dev_root: Option<PathBuf>,
     mps_root: Option<Spanned<String>>,
     gdrcopy_enabled: Option<Spanned<bool>>,
     gds_enabled: Option<Spanned<bool>>,
     mofed_enabled: Option<Spanned<bool>>,
     #[serde(rename = "useNodeFeatureAPI")]
-    use_node_feature_api: Option<Spanned<bool>>,
+    use_node_feature_api: Option<bool>,
     device_discovery_strategy: Option<Spanned<String>>,
     #[serde(default)]
     plugin: Plugin,
@@ -103,8 +103,8 @@ struct Plugin {
     #[serde(rename = "nvidiaCTKPath")]
     nvidia_ctk_path: Option<Spanned<String>>,
     #[serde(rename = "nvidiaCDIHookPath")]
-    nvidia_cdi_hook_path: Option<Spanned<String>>,
-    container_driver_root: Option<Spanned<String>>,
+    nvidia_cdi_hook_path: Option<PathBuf>,
+    container_driver_root: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -166,7 +166,13 @@ impl Document {
         Ok(Settings {
             mig_strategy: parsed::<MigStrategy, _>(flags.mig_strategy.as_ref())?,
             fail_on_init_error: flags.fail_on_init_error,
-            nvidia_driver_root: flags.nvidia_driver_root,
+            nvidia_driver_root: flags
+                .nvidia_driver_root
+                // Every text is one.
+                .and_then(|root| root.parse().ok()),
+            container_driver_root: plugin.container_driver_root,
+            cdi_hook: plugin.nvidia_cdi_hook_path,
+            use_node_feature_api: flags.use_node_feature_api,
             nvidia_dev_root: flags.nvidia_dev_root,
             pass_device_specs: plugin.pass_device_specs,
             device_list_strategies: strategies(plugin.device_list_strategy.as_ref())?,
@@ -190,7 +196,6 @@ impl Flags {
             (&self.gdrcopy_enabled, "gdrcopyEnabled"),
             (&self.gds_enabled, "gdsEnabled"),
             (&self.mofed_enabled, "mofedEnabled"),
-            (&self.use_node_feature_api, "useNodeFeatureAPI"),
         ];
         for (flag, name) in on {
             if let Some(flag) = flag.as_ref().filter(|flag| flag.value) {
@@ -209,13 +214,10 @@ impl Flags {
             );
             return Err(refuse(found, reason));
         }
-        // These name places that only unsupported features look at, or hooks that are not used; NVIDIA's own charts
-        // set them, so they are let pass unless they would change something.
+        // These name places that only unsupported features look at; NVIDIA's own charts set them, so they are let pass.
         let idle = [
             (&self.mps_root, "mpsRoot"),
             (&self.plugin.nvidia_ctk_path, "nvidiaCTKPath"),
-            (&self.plugin.nvidia_cdi_hook_path, "nvidiaCDIHookPath"),
-            (&self.plugin.container_driver_root, "containerDriverRoot"),
         ];
         for (flag, name) in idle {
             if let Some(flag) = flag {
@@ -285,7 +287,7 @@ fn rules(rules: Vec<Rule>) -> Result<Option<Vec<Renaming>>, ConfigFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SleepInterval;
+    use crate::{DriverRoot, SleepInterval};
     use device_plugin::DeviceIdStrategy;
     use std::time::Duration;
 
@@ -303,7 +305,10 @@ flags:
   nvidiaDriverRoot: /run/nvidia/driver
   gdsEnabled: false
   deviceDiscoveryStrategy: auto
+  useNodeFeatureAPI: true
   plugin:
+    containerDriverRoot: /driver-root
+    nvidiaCDIHookPath: /usr/bin/nvidia-cdi-hook
     passDeviceSpecs: true
     deviceListStrategy: [envvar, cdi-cri]
     deviceIDStrategy: index
@@ -330,7 +335,10 @@ resources:
         let expected = Settings {
             mig_strategy: Some(MigStrategy::Mixed),
             fail_on_init_error: Some(false),
-            nvidia_driver_root: Some("/run/nvidia/driver".into()),
+            nvidia_driver_root: Some(DriverRoot::Folder("/run/nvidia/driver".into())),
+            container_driver_root: Some("/driver-root".into()),
+            cdi_hook: Some("/usr/bin/nvidia-cdi-hook".into()),
+            use_node_feature_api: Some(true),
             pass_device_specs: Some(true),
             device_list_strategies: Some(vec![
                 DeviceListStrategy::Envvar,

@@ -1,20 +1,34 @@
 //! Writes the node's labels whenever they change.
 
-use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use discovery::{GpuMode, Labels};
 use nvml::Inventory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::Connection;
+use crate::label_target::Target;
 use crate::observation::{Driver, Observation};
-use crate::{Discovery, DiscoveryStatus, Error, LabelsOutput};
+use crate::schedule::Backoff;
+use crate::{Discovery, DiscoveryStatus, Error, LabelsError};
+
+/// The first wait after labels that could not be written, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// What was written.
+struct Written {
+    labels: Labels,
+    at: Instant,
+    /// What of it was left out.
+    left_out: Vec<String>,
+}
 
 /// Runs until `stop`, or, one-shot, until the labels are written once.
 pub(crate) async fn run(
     config: Discovery,
+    connection: Option<Connection>,
     mut inventory: watch::Receiver<Arc<Inventory>>,
     mut observation: watch::Receiver<Observation>,
     status: watch::Sender<DiscoveryStatus>,
@@ -32,38 +46,70 @@ pub(crate) async fn run(
         known = known => known.map_err(|_| Error::OwnerDied)?.driver.clone(),
     };
     let timestamp = config.timestamp.then(now);
-    if config.oneshot {
+    let mut target = Target::new(config.output.clone(), connection);
+    if once {
         if let Driver::Failed(reason) = first
             && config.fail_on_init_error
         {
             return Err(Error::Driver(reason));
         }
-        let labels = labels(&config, &inventory.borrow(), timestamp, &status);
-        return write(config.output, labels).await;
+        let (labels, odd) = labels(&config, &inventory.borrow(), timestamp);
+        let count = labels.len();
+        let left_out = target.write(labels).await?;
+        report(&status, count, [odd, left_out].concat(), None);
+        return Ok(());
     }
-    let mut written: Option<Labels> = None;
+    let mut written: Option<Written> = None;
+    let mut retries = Backoff::new(RETRY.0, RETRY.1);
     while !stop.is_cancelled() {
         let fails = matches!(observation.borrow_and_update().driver, Driver::Failed(_));
         let current = inventory.borrow_and_update().clone();
+        let mut retry = None;
         if !fails && is_telling(&current) {
-            let labels = labels(&config, &current, timestamp, &status);
-            if written.as_ref() != Some(&labels) || !is_there(&config.output) {
-                let result = write(config.output.clone(), labels.clone()).await;
-                report(&status, labels.len(), result.as_ref().err());
-                written = result.is_ok().then_some(labels);
+            let (labels, odd) = labels(&config, &current, timestamp);
+            let count = labels.len();
+            let is_written = |written: &&Written| {
+                written.labels == labels && target.is_there(written.at, config.interval)
+            };
+            if let Some(written) = written.as_ref().filter(is_written) {
+                report(
+                    &status,
+                    count,
+                    [odd, written.left_out.clone()].concat(),
+                    None,
+                );
+            } else {
+                let result = tokio::select! {
+                    () = stop.cancelled() => break,
+                    result = target.write(labels.clone()) => result,
+                };
+                match result {
+                    Ok(left_out) => {
+                        report(&status, count, [odd, left_out.clone()].concat(), None);
+                        retries.reset();
+                        written = Some(Written {
+                            labels,
+                            at: Instant::now(),
+                            left_out,
+                        });
+                    }
+                    Err(error) => {
+                        report(&status, count, odd, Some(&error));
+                        retry = Some(retries.next());
+                        written = None;
+                    }
+                }
             }
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            changed = inventory.changed() => changed.map_err(|_| Error::OwnerDied)?,
-            changed = observation.changed() => changed.map_err(|_| Error::OwnerDied)?,
-            () = pause(config.interval) => {}
+            // Who does not take them is not hurried by changes.
+            changed = inventory.changed(), if retry.is_none() => changed.map_err(|_| Error::OwnerDied)?,
+            changed = observation.changed(), if retry.is_none() => changed.map_err(|_| Error::OwnerDied)?,
+            () = pause(retry.or(config.interval)) => {}
         }
     }
-    if let LabelsOutput::File(path) = &config.output {
-        discovery::remove_file(path)?;
-    }
-    Ok(())
+    Ok(target.remove().await?)
 }
 
 /// False while there are GPUs and none of them answers.
@@ -84,69 +130,50 @@ async fn pause(interval: Option<Duration>) {
     }
 }
 
+/// The labels, and what is odd about the node.
 fn labels(
     config: &Discovery,
     inventory: &Inventory,
     timestamp: Option<u64>,
-    status: &watch::Sender<DiscoveryStatus>,
-) -> Labels {
+) -> (Labels, Vec<String>) {
     let options = discovery::Options {
         mig_strategy: config.mig_strategy,
         machine_type: discovery::machine_type(&config.machine_type_file),
         timestamp,
         mode: GpuMode::detect(inventory, &config.sysfs),
     };
-    let warnings = discovery::warnings(inventory, &options);
-    status.send_if_modified(|status| {
-        let changed = status.warnings != warnings;
-        for warning in warnings
-            .iter()
-            .filter(|warning| !status.warnings.contains(warning))
-        {
-            tracing::warn!("{warning}");
+    let odd = discovery::warnings(inventory, &options);
+    // A node of a cluster that has no GPU needs no label that says when that was found.
+    let is_bare = config.output.is_in_cluster() && inventory.gpus.is_empty();
+    let labels = if is_bare {
+        Labels::new()
+    } else {
+        discovery::labels(inventory, &options)
+    };
+    (labels, odd)
+}
+
+/// Publishes how it stands, and logs what is newly odd.
+fn report(
+    status: &watch::Sender<DiscoveryStatus>,
+    labels: usize,
+    warnings: Vec<String>,
+    error: Option<&LabelsError>,
+) {
+    let next = DiscoveryStatus {
+        labels,
+        error: error.map(ToString::to_string),
+        blocked: error.is_some_and(LabelsError::is_blocking),
+        warnings,
+    };
+    status.send_if_modified(|now| {
+        let changed = next != *now;
+        for warning in &next.warnings {
+            if !now.warnings.contains(warning) {
+                tracing::warn!("{warning}");
+            }
         }
-        status.warnings = warnings;
-        changed
-    });
-    discovery::labels(inventory, &options)
-}
-
-fn is_there(output: &LabelsOutput) -> bool {
-    match output {
-        LabelsOutput::File(path) => path.exists(),
-        LabelsOutput::Stdout => true,
-    }
-}
-
-/// Off the thread that answers the kubelet: a disk may take its time.
-async fn write(output: LabelsOutput, labels: Labels) -> Result<(), Error> {
-    let written = tokio::task::spawn_blocking(move || match output {
-        LabelsOutput::File(path) => Ok(discovery::write_file(&path, &labels)?),
-        LabelsOutput::Stdout => io::stdout()
-            .lock()
-            .write_all(discovery::to_text(&labels).as_bytes())
-            .map_err(Error::Stdout),
-    });
-    // Only a panic ends up here, and was reported where it happened.
-    written.await.unwrap_or(Err(Error::OwnerDied))
-}
-
-fn report(status: &watch::Sender<DiscoveryStatus>, labels: usize, error: Option<&Error>) {
-    status.send_if_modified(|status| {
-        let error = error.map(ToString::to_string);
-        if let Some(error) = error
-            .as_ref()
-            .filter(|error| status.error.as_ref() != Some(error))
-        {
-            tracing::error!(%error, "the labels were not written");
-        }
-        let next = DiscoveryStatus {
-            labels,
-            error,
-            ..status.clone()
-        };
-        let changed = next != *status;
-        *status = next;
+        *now = next;
         changed
     });
 }

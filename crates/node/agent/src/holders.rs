@@ -1,5 +1,6 @@
-//! Which pods hold which slices, as the kubelet tells.
+//! Which pods hold which devices, as the kubelet tells.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use kubelet_api::pod_resources::v1::ListPodResourcesRequest;
 use kubelet_api::pod_resources::v1::pod_resources_lister_client::PodResourcesListerClient;
 use kubelet_api::uds;
 use partition::Holder;
+use serde::{Deserialize, Serialize};
 
 /// How long the kubelet may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -14,14 +16,60 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer that is taken: a large node's is well over gRPC's ordinary 4 MiB.
 const LARGEST: usize = 16 << 20;
 
+/// A pod, as far as the kubelet's word goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Who holds devices: pods, under the names that they have as holders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Holders {
+    pods: Vec<(Pod, Vec<String>)>,
+}
+
+impl Holders {
+    /// As the partitioner wants them.
+    pub(crate) fn to_partition(&self) -> Vec<Holder> {
+        self.pods
+            .iter()
+            .flat_map(|(pod, devices)| {
+                let who = who(pod);
+                devices
+                    .iter()
+                    .map(move |id| Holder::of_device(id, who.clone()))
+            })
+            .collect()
+    }
+
+    /// The pod that a holder is, if it is one.
+    pub(crate) fn pod(&self, holder: &Holder) -> Option<&Pod> {
+        let mut pods = self.pods.iter().map(|(pod, _)| pod);
+        pods.find(|pod| who(pod) == holder.who)
+    }
+}
+
+fn who(pod: &Pod) -> String {
+    format!("pod {pod}")
+}
+
 /// The holders of every device of every pod. A kubelet that is not there holds nothing: its socket is missing until
 /// it has started once.
 ///
 /// # Errors
 /// When the kubelet is there and does not say: destroying a slice would then be a guess.
-pub(crate) fn holders(socket: &Path) -> Result<Vec<Holder>, String> {
+pub(crate) fn holders(socket: &Path) -> Result<Holders, String> {
     if !socket.exists() {
-        return Ok(Vec::new());
+        return Ok(Holders::default());
     }
     // The owner thread has no runtime of its own, and must not lean on one that may be shutting down.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -39,7 +87,7 @@ pub(crate) fn holders(socket: &Path) -> Result<Vec<Holder>, String> {
         })
 }
 
-async fn list(socket: &Path) -> Result<Vec<Holder>, String> {
+async fn list(socket: &Path) -> Result<Holders, String> {
     let channel = match uds::connect(socket).await {
         Ok(channel) => channel,
         Err(error) => return Err(error.to_string()),
@@ -51,16 +99,20 @@ async fn list(socket: &Path) -> Result<Vec<Holder>, String> {
         .map_err(|status| status.message().to_owned())?
         .into_inner()
         .pod_resources;
-    let mut holders = Vec::new();
-    for pod in pods {
-        let who = format!("pod {}/{}", pod.namespace, pod.name);
+    let pods = pods.into_iter().map(|pod| {
         let devices = pod
             .containers
-            .iter()
-            .flat_map(|container| &container.devices);
-        for id in devices.flat_map(|device| &device.device_ids) {
-            holders.push(Holder::of_device(id, who.clone()));
-        }
-    }
-    Ok(holders)
+            .into_iter()
+            .flat_map(|container| container.devices)
+            .flat_map(|devices| devices.device_ids)
+            .collect();
+        let pod = Pod {
+            namespace: pod.namespace,
+            name: pod.name,
+        };
+        (pod, devices)
+    });
+    Ok(Holders {
+        pods: pods.collect(),
+    })
 }

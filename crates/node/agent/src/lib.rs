@@ -10,19 +10,36 @@
 //! anew, `events` keeps watching across event sets, and what was published stays published as failed while the driver
 //! does not answer.
 //!
+//! The wanted layout may change: `wanted` follows its file. What to do then is decided by `drain`, a pure function of
+//! the partitioner's survey: slices that have to go are held back, their users are waited for, or evicted by
+//! `evictions`, and only then is anything changed. What the cluster is told of the node is another pure function of the
+//! [`Status`], in `node_report`; `node_status` writes it. The API server may be away for hours meanwhile.
+//!
 //! A node without a GPU or a driver is no failure: the agent idles, says so, and picks the driver up when it
-//! appears.
+//! appears. Nor is a configuration that is wrong for a while ([`run_configured`]): the agent is not ready, says why,
+//! and goes on when it is right. At the end it takes away what it left on the node: labels, taint, conditions, sockets
+//! and CDI specifications. What was killed leaves that to its successor.
 #![forbid(unsafe_code)]
 
 mod config;
 mod config_file;
+mod configured;
+mod connection;
 mod discover;
+mod drain;
+mod driver;
 mod events;
+mod evictions;
+mod file_watch;
+mod hardware;
 mod holders;
 mod http;
 mod inventories;
+mod label_target;
 mod lifeline;
 mod metrics;
+mod node_report;
+mod node_status;
 mod observation;
 mod owner;
 mod partitioning;
@@ -31,15 +48,27 @@ mod schedule;
 mod settings;
 mod status;
 mod status_file;
+mod wanted;
+mod xid;
 
 use std::path::Path;
 
-pub use config::{AgentConfig, Discovery, LabelsOutput, PartitionConfig};
+pub use config::{AgentConfig, Discovery, PartitionConfig};
 pub use config_file::{ConfigFile, ConfigFileError};
-pub use observation::{Driver, PartitionStatus};
+pub use configured::run_configured;
+pub use connection::ClusterConfig;
+pub use drain::{Drain, ParseDrainError};
+pub use driver::{DriverError, DriverRoot, DriverSearch};
+pub use evictions::{EvictionState, EvictionStatus};
+pub use holders::Pod;
+pub use label_target::{LabelsError, LabelsOutput};
+pub use observation::{Blocker, Driver, PartitionStatus, PartitionStep};
 pub use run::{Error, run};
-pub use settings::{Defaults, ParseIntervalError, Settings, SleepInterval};
-pub use status::{DiscoveryStatus, FaultStatus, Phase, Status};
+pub use settings::{
+    Defaults, OutputKind, ParseIntervalError, ParseOutputError, Settings, SleepInterval,
+};
+pub use status::{ClusterStatus, DiscoveryStatus, FaultStatus, Phase, Status};
+pub use wanted::LayoutSource;
 
 /// One look at the GPUs of the driver under a root, for commands that need no agent.
 ///

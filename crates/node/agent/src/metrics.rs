@@ -1,11 +1,15 @@
 //! The agent's figures in Prometheus' text format.
 
+use std::collections::BTreeMap;
+
+use device_plugin::Fault;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::Status;
+use crate::evictions::EvictionState;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -27,6 +31,15 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
         &vec![("phase", status.phase.as_str().to_owned())],
         usize::from(status.ready),
     );
+
+    let slices = add(
+        "slices",
+        "MIG devices by profile and by what can be had of them",
+    );
+    for ((profile, state), count) in slices_by_state(status) {
+        let labels = vec![("profile", profile), ("state", state.to_owned())];
+        set(&slices, &labels, count);
+    }
 
     let gpus = add("gpus", "GPUs that answer and that do not");
     let mig = add("mig_devices", "MIG devices by GPU and profile");
@@ -87,7 +100,7 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
         "partition_done",
         "1 when the GPUs were brought to the wanted layout",
     );
-    if let Some(partition) = &status.partition {
+    if let Some(partition) = status.partition.as_ref().filter(|it| !it.layout.is_empty()) {
         set(
             &layout,
             &vec![("layout", partition.layout.clone())],
@@ -95,9 +108,72 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
         );
     }
 
+    let drains = add(
+        "drains",
+        "How often a layout had to wait for those who used what had to go, since the agent started",
+    );
+    let blockers = add("drain_blockers", "Who uses what has to go, by kind");
+    if let Some(partition) = &status.partition {
+        set(
+            &drains,
+            &Vec::new(),
+            usize::try_from(partition.drains).unwrap_or(usize::MAX),
+        );
+        let pods = partition
+            .blockers
+            .iter()
+            .filter(|it| it.pod.is_some())
+            .count();
+        set(&blockers, &vec![("kind", "pod".to_owned())], pods);
+        let others = partition.blockers.len() - pods;
+        set(&blockers, &vec![("kind", "other".to_owned())], others);
+    }
+    let evictions = add(
+        "evictions",
+        "Pods that are being evicted, by how that stands",
+    );
+    for eviction in &status.evictions {
+        let state = match eviction.state {
+            EvictionState::Due => "due",
+            EvictionState::Ending => "ending",
+            EvictionState::Blocked { .. } => "blocked",
+            EvictionState::Refused { .. } => "refused",
+            EvictionState::Failed { .. } => "failed",
+        };
+        evictions
+            .get_or_create(&vec![("state", state.to_owned())])
+            .inc();
+    }
+
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// How many slices of each profile can be given away, are held back, or cannot be used.
+fn slices_by_state(status: &Status) -> BTreeMap<(String, &'static str), usize> {
+    let mut slices = BTreeMap::new();
+    let Some(inventory) = &status.inventory else {
+        return slices;
+    };
+    let unhealthy: BTreeMap<&str, &str> = status
+        .plugin
+        .iter()
+        .flat_map(|plugin| plugin.resources.values())
+        .flat_map(|resource| &resource.unhealthy)
+        .map(|device| (device.id.as_str(), device.reason.as_str()))
+        .collect();
+    let held = Fault::HeldBack.to_string();
+    for entry in inventory.mig_devices() {
+        let state = match unhealthy.get(entry.device.uuid.as_str()) {
+            None => "healthy",
+            Some(reason) if *reason == held => "held-back",
+            Some(_) => "unhealthy",
+        };
+        let of = (entry.device.profile.to_string(), state);
+        *slices.entry(of).or_default() += 1;
+    }
+    slices
 }
 
 fn set(family: &Family<Labels, Gauge>, labels: &Labels, value: usize) {
@@ -136,6 +212,7 @@ mod tests {
                 gpu_instance: Some(7),
                 compute_instance: Some(0),
                 fault: "XID 48".to_owned(),
+                meaning: None,
             }],
             ..Status::default()
         };

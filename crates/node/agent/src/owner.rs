@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use device_plugin::{Health, HealthChecks, Monitor, Recovery};
+use device_plugin::{Fault, Health, HealthChecks, Monitor, Recovery};
 use nvml::{Event, GpuUuid, Inventory, Nvml, ReturnCode};
 use tokio::sync::watch;
 
-use crate::PartitionConfig;
+use crate::driver::DriverError;
 use crate::events::{Events, Waited};
 use crate::inventories::{nothing, unanswering, with_known_uuids, without};
 use crate::observation::{Driver, Observation};
-use crate::partitioning::Partitioning;
+use crate::partitioning::{Decision, Partitioning};
 use crate::schedule::{Backoff, Next, Quiet, Schedule};
+use crate::wanted::Wanted;
+use crate::{DriverSearch, PartitionConfig, hardware};
 
 /// The first wait before the driver is looked for again, and the longest.
 const RELOAD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -23,11 +25,33 @@ const RELOAD: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 /// The pauses before a snapshot that failed as a whole is tried again: most such failures pass.
 const SNAPSHOT_RETRIES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
+/// The longest wait for the node's taint before the GPUs are changed all the same.
+const FENCE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest wait for driver events while something else may tell the owner what to do: nothing interrupts it.
+const ATTENTION: Duration = Duration::from_secs(1);
+
+/// Whether the node's taint keeps pods away while the GPUs are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// It does not (yet).
+    Down,
+    /// It does.
+    Up,
+    /// It cannot be put up now: there is nothing to wait for.
+    Unavailable,
+}
+
 /// What the owner is told.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerConfig {
-    pub(crate) driver_root: PathBuf,
-    pub(crate) partition: Option<PartitionConfig>,
+    pub(crate) driver: DriverSearch,
+    /// How to partition, and the layout that is wanted.
+    pub(crate) partition: Option<(PartitionConfig, watch::Receiver<Wanted>)>,
+    /// Waited for before the GPUs are changed, if there is one.
+    pub(crate) fence: Option<watch::Receiver<Fence>>,
+    /// The system's device tree.
+    pub(crate) sysfs: PathBuf,
     pub(crate) health_checks: HealthChecks,
     pub(crate) recovery: Recovery,
     pub(crate) look_interval: Duration,
@@ -80,6 +104,8 @@ pub(crate) struct Owner {
     monitor: Monitor,
     partitioning: Option<Partitioning>,
     schedule: Schedule,
+    /// A driver was loaded since the agent started.
+    had_driver: bool,
     /// XIDs that were logged a moment ago.
     logged: Quiet<(GpuUuid, u64)>,
 }
@@ -89,7 +115,7 @@ enum End {
     Stopped,
     /// GPUs do not answer, and might in another session.
     Reopen,
-    Driver(nvml::Error),
+    Driver(DriverError),
 }
 
 impl Owner {
@@ -97,7 +123,11 @@ impl Owner {
         let reload = Backoff::new(RELOAD.0, RELOAD.1);
         Self {
             monitor: Monitor::new(config.health_checks.clone(), config.recovery),
-            partitioning: config.partition.clone().map(Partitioning::new),
+            partitioning: config
+                .partition
+                .clone()
+                .map(|(config, wanted)| Partitioning::new(config, wanted)),
+            had_driver: false,
             schedule: Schedule::new(config.look_interval, config.recovery, reload),
             logged: Quiet::new(),
             config,
@@ -112,8 +142,11 @@ impl Owner {
         let mut waits = Backoff::new(first, longest);
         loop {
             let begun = Instant::now();
-            let end = match Nvml::load(&self.config.driver_root) {
-                Ok(nvml) => self.session(&nvml),
+            let end = match self.config.driver.load() {
+                Ok(nvml) => {
+                    self.had_driver = true;
+                    self.session(&nvml)
+                }
                 Err(error) => End::Driver(error),
             };
             let error = match end {
@@ -152,6 +185,7 @@ impl Owner {
             if self.sleep(Duration::ZERO) {
                 return End::Stopped;
             }
+            self.follow();
             let layout = self.partitioning.as_ref().and_then(Partitioning::due);
             match self
                 .schedule
@@ -165,10 +199,15 @@ impl Owner {
                 Next::Look => {
                     if let Err(error) = self.look(nvml, &mut events) {
                         self.take_in(&events.end());
-                        return End::Driver(error);
+                        return End::Driver(error.into());
                     }
                 }
                 Next::Wait(patience) => {
+                    let patience = if self.partitioning.is_some() {
+                        patience.min(ATTENTION)
+                    } else {
+                        patience
+                    };
                     let failed = match events.wait(patience, &self.stop) {
                         Waited::Nothing => None,
                         Waited::Failed(error) => Some(error),
@@ -190,17 +229,61 @@ impl Owner {
         }
     }
 
+    /// Takes in what layout is wanted by now.
+    fn follow(&mut self) {
+        if let Some(partitioning) = &mut self.partitioning
+            && partitioning.follow()
+        {
+            tracing::info!(
+                layout = partitioning.status().layout,
+                "another layout is wanted"
+            );
+            self.publish_partition();
+            // What was held back for the layout that was wanted before may be given out again.
+            self.schedule.look_at_once();
+        }
+    }
+
     fn partition(&mut self, nvml: &Nvml) {
+        let advertised = self.published.observation.borrow().seen;
         let Some(partitioning) = &mut self.partitioning else {
             return;
         };
-        let status = partitioning.status();
+        let decision = partitioning.decide(nvml, advertised);
+        self.publish_partition();
+        self.publish_health();
+        if decision == Decision::Later {
+            return;
+        }
+        if decision == Decision::Change {
+            self.wait_for_fence();
+        }
+        if let Some(partitioning) = &mut self.partitioning {
+            partitioning.apply(nvml);
+        }
+        self.publish_partition();
+        self.schedule.look_at_once();
+    }
+
+    fn publish_partition(&self) {
+        let status = self.partitioning.as_ref().map(Partitioning::status);
         observe(&self.published.observation, |now| {
             now.driver = Driver::Loaded;
-            now.partition = Some(status);
+            now.partition = status;
         });
-        partitioning.attempt(nvml);
-        self.schedule.look_at_once();
+    }
+
+    /// Waits until the node's taint keeps pods away, which is a courtesy: slices are not given away meanwhile anyhow.
+    fn wait_for_fence(&self) {
+        let Some(fence) = &self.config.fence else {
+            return;
+        };
+        let begun = Instant::now();
+        while *fence.borrow() == Fence::Down && begun.elapsed() < FENCE_PATIENCE {
+            if self.sleep(Duration::from_millis(10)) {
+                return;
+            }
+        }
     }
 
     /// Takes in events. Those that can change what is published make for a look at the GPUs.
@@ -261,14 +344,15 @@ impl Owner {
         with_known_uuids(&mut inventory, &self.published.inventory.borrow());
         let now = Instant::now();
         self.monitor.look(&inventory, now);
-        self.publish_health();
         let failed = inventory.failed.iter().map(|gpu| gpu.index).collect();
         self.schedule.looked(inventory.gpus.len(), failed, now);
         let partition = self
             .partitioning
             .as_mut()
             .map(|partitioning| partitioning.compare(&inventory));
+        // What is gone must not look as if it could be had again, so the health comes last.
         self.publish(inventory);
+        self.publish_health();
         observe(&self.published.observation, |now| {
             now.driver = Driver::Loaded;
             now.partition = partition;
@@ -315,23 +399,30 @@ impl Owner {
     }
 
     fn publish_health(&self) {
-        send(&self.published.health, Arc::new(self.monitor.health()));
+        let health = self.monitor.health();
+        let held = self.partitioning.iter().flat_map(Partitioning::held);
+        let health: Health = held
+            .map(|at| (at.clone(), Fault::HeldBack))
+            // A fault proper says more.
+            .chain(health.faults().map(|(at, fault)| (at.clone(), fault)))
+            .collect();
+        send(&self.published.health, Arc::new(health));
     }
 
     /// Publishes that there is no driver, or that it does not work. GPUs that it does not tell of for now are still
     /// there: the kubelet is to see unhealthy devices, not none.
-    fn no_driver(&self, error: &nvml::Error) {
-        let reason = error.to_string();
-        let missing = error.is_no_driver();
+    fn no_driver(&self, error: &DriverError) {
+        let (missing, reason) = match (error.is_no_driver(), self.is_expected()) {
+            (true, Some(why)) => (false, format!("{error} ({why})")),
+            (missing, _) => (missing, error.to_string()),
+        };
         let driver = if missing {
             Driver::Missing(reason.clone())
         } else {
             Driver::Failed(reason.clone())
         };
-        let changed = observe(&self.published.observation, |now| now.driver = driver);
-        if changed {
-            tracing::warn!(%error, "no driver; looking for it again from time to time");
-        }
+        tracing::debug!(%error, "no driver; looking for it again from time to time");
+        observe(&self.published.observation, |now| now.driver = driver);
         for channel in [&self.published.advertised, &self.published.inventory] {
             let inventory = if missing {
                 nothing()
@@ -341,6 +432,16 @@ impl Owner {
             send(channel, Arc::new(inventory));
         }
         self.published.pulse.beat();
+    }
+
+    /// Why a node that has no driver should have one.
+    fn is_expected(&self) -> Option<String> {
+        match hardware::gpus(&self.config.sysfs) {
+            0 if self.had_driver => Some("there was one before".to_owned()),
+            0 => None,
+            1 => Some("the machine has an NVIDIA GPU".to_owned()),
+            gpus => Some(format!("the machine has {gpus} NVIDIA GPUs")),
+        }
     }
 }
 
@@ -355,13 +456,13 @@ fn send<T: PartialEq>(channel: &watch::Sender<T>, value: T) {
     });
 }
 
-/// Changes the observation; `true` when that made a difference.
-fn observe(channel: &watch::Sender<Observation>, change: impl FnOnce(&mut Observation)) -> bool {
+/// Changes the observation.
+fn observe(channel: &watch::Sender<Observation>, change: impl FnOnce(&mut Observation)) {
     channel.send_if_modified(|now| {
         let mut next = now.clone();
         change(&mut next);
         let changed = next != *now;
         *now = next;
         changed
-    })
+    });
 }

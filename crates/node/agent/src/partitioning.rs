@@ -3,25 +3,41 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use device_plugin::Location;
 use mig::{LayoutSpec, NodeLayout, Placement, Profile};
 use nvml::{Gpu, GpuUuid, Inventory, Nvml};
-use partition::{Action, Difference, Options, Partitioner, Report};
+use partition::{Difference, InUse, Options, Partitioner, Plan, Report};
+use tokio::sync::watch;
 
-use crate::holders::holders;
+use crate::drain::{self, SETTLE, Situation, Step};
+use crate::holders::{Holders, holders};
+use crate::observation::{Blocker, PartitionStep, in_words};
 use crate::schedule::Backoff;
+use crate::wanted::Wanted;
 use crate::{PartitionConfig, PartitionStatus};
 
 /// The first wait after a failed attempt, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// The attempts. Once the layout is reached it is not enforced: who changes it later by hand may do so, and the
+/// How often the kubelet is asked whether those who are waited for have left.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The way to the wanted layout. Once it is reached it is not enforced: who changes it later by hand may do so, and the
 /// status says that it differs. Only a GPU that did not answer for a while, and comes back without what it had, gets
 /// its layout again.
 pub(crate) struct Partitioning {
     config: PartitionConfig,
+    source: watch::Receiver<Wanted>,
+    wanted: Wanted,
     status: PartitionStatus,
     due: Option<Instant>,
     waits: Backoff,
+    /// What nobody new is to get, and since when all of it is held back.
+    held: BTreeSet<Location>,
+    held_since: Instant,
+    /// The GPUs have had some layout that was wanted, or were left alone, since the agent started: what is on them was
+    /// advertised.
+    settled_once: bool,
     /// What is on the GPUs, or was when they last answered.
     known: BTreeMap<GpuUuid, Partitions>,
     /// Those of them that have not answered since.
@@ -51,23 +67,88 @@ impl Partitions {
     }
 }
 
+/// What was decided.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Make the change now.
+    Change,
+    /// Say that the layout is there, and record it.
+    Confirm,
+    /// Not now; it is decided again when it is due.
+    Later,
+}
+
 impl Partitioning {
-    pub(crate) fn new(config: PartitionConfig) -> Self {
-        Self {
+    pub(crate) fn new(config: PartitionConfig, source: watch::Receiver<Wanted>) -> Self {
+        let mut partitioning = Self {
             status: PartitionStatus {
-                layout: config.layout.to_string(),
+                drain: config.drain,
                 ..PartitionStatus::default()
             },
             config,
-            due: Some(Instant::now()),
+            source,
+            wanted: Wanted::default(),
+            due: None,
             waits: Backoff::new(RETRY.0, RETRY.1),
+            held: BTreeSet::new(),
+            held_since: Instant::now(),
+            settled_once: false,
             known: BTreeMap::new(),
             away: BTreeSet::new(),
             scope: None,
-        }
+        };
+        let wanted = partitioning.source.borrow_and_update().clone();
+        partitioning.want(wanted);
+        partitioning
     }
 
-    /// When the next attempt is; `None` when the layout is reached.
+    /// Takes in what is wanted by now; `true` when the status has changed.
+    pub(crate) fn follow(&mut self) -> bool {
+        // One whose sender is gone never changes.
+        if !self.source.has_changed().unwrap_or(false) {
+            return false;
+        }
+        let wanted = self.source.borrow_and_update().clone();
+        if wanted == self.wanted {
+            return false;
+        }
+        self.want(wanted);
+        true
+    }
+
+    fn want(&mut self, wanted: Wanted) {
+        self.status.complaint.clone_from(&wanted.complaint);
+        let is_new = wanted.layout != self.wanted.layout;
+        match &wanted.layout {
+            Some(layout) if is_new => {
+                self.status.layout = layout.to_string();
+                self.status.step = PartitionStep::Pending;
+                self.status.done = false;
+                self.status.message = None;
+                self.status.report = None;
+                self.status.blockers.clear();
+                self.due = Some(Instant::now());
+                self.waits.reset();
+                self.scope = None;
+            }
+            Some(_) => {}
+            None => {
+                self.status.layout = String::new();
+                self.status.step = PartitionStep::LeftAlone;
+                self.status.done = false;
+                self.status.message = None;
+                self.status.report = None;
+                self.status.blockers.clear();
+                self.due = None;
+                self.scope = None;
+                self.held.clear();
+                self.settled_once |= wanted.complaint.is_none();
+            }
+        }
+        self.wanted = wanted;
+    }
+
+    /// When the next decision is due; `None` when the layout is reached.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -76,13 +157,25 @@ impl Partitioning {
         self.status.clone()
     }
 
-    /// Whether a GPU is not to be advertised yet: whole, though the layout wants it in slices. A pod that got it would
-    /// hold it against the layout.
+    /// What nobody new is to get.
+    pub(crate) fn held(&self) -> &BTreeSet<Location> {
+        &self.held
+    }
+
+    /// Whether a GPU is not to be advertised yet: whole, though the layout wants it in slices, or may do so once it is
+    /// known. A pod that got it would hold it against the layout.
     pub(crate) fn withholds(&self, gpu: &Gpu) -> bool {
-        let wanted = self.config.layout.for_gpu(gpu.index);
-        !self.status.done
-            && gpu.mig.is_some_and(|mode| !mode.current)
-            && wanted.is_some_and(|layout| *layout != LayoutSpec::Off)
+        let is_used = || self.status.blockers.iter().any(|it| it.gpu == gpu.index);
+        // One that a pod has from before is shown as held back instead, for the pod's sake.
+        if self.settled_once || gpu.mig.is_none_or(|mode| mode.current) || is_used() {
+            return false;
+        }
+        match &self.wanted.layout {
+            Some(layout) => layout
+                .for_gpu(gpu.index)
+                .is_some_and(|layout| *layout != LayoutSpec::Off),
+            None => self.wanted.complaint.is_some(),
+        }
     }
 
     /// The driver was not there for a moment, or for longer.
@@ -90,91 +183,201 @@ impl Partitioning {
         self.away.extend(self.known.keys().cloned());
     }
 
-    pub(crate) fn attempt(&mut self, nvml: &Nvml) {
-        self.status.attempts = self.status.attempts.saturating_add(1);
-        let message = match self.apply(nvml) {
-            Ok(report) => {
-                let message = (!report.is_done()).then(|| {
-                    report
-                        .problems
-                        .iter()
-                        .map(|p| p.message.as_str())
-                        .collect::<Vec<_>>()
-                        .join("; ")
-                });
-                self.status.report = Some(report);
-                message
-            }
-            Err(reason) => Some(reason),
+    /// Decides what to do next. `advertised` is whether slices may have been given away since the agent started.
+    pub(crate) fn decide(&mut self, nvml: &Nvml, advertised: bool) -> Decision {
+        let Some(layout) = self.layout() else {
+            self.due = None;
+            return Decision::Later;
         };
-        self.status.done = message.is_none();
-        match &message {
-            None => {
-                tracing::info!(
-                    layout = self.status.layout,
-                    "the GPUs have the wanted layout"
-                );
-                self.due = None;
-                self.scope = None;
-                self.waits.reset();
-            }
-            Some(reason) => {
-                if self.status.message != message {
-                    tracing::error!(
-                        layout = self.status.layout,
-                        reason,
-                        "partitioning failed, trying again"
-                    );
+        let (plan, in_use, holders) = match self.survey(nvml, &layout) {
+            Ok(survey) => survey,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let now = Instant::now();
+        let step = drain::next(&Situation {
+            plan: &plan,
+            in_use: &in_use,
+            drain: self.config.drain,
+            held: &self.held,
+            held_for: now.saturating_duration_since(self.held_since),
+            advertised,
+        });
+        let blockers = Blocker::all(&in_use, &holders);
+        match step {
+            Step::Apply => {
+                self.status.blockers.clear();
+                if plan.is_empty() {
+                    return Decision::Confirm;
                 }
-                self.due = Some(Instant::now() + self.waits.next());
+                self.status.step = PartitionStep::Changing;
+                self.status.message = None;
+                // Nothing that is being changed is given away, from the first time that it is advertised.
+                self.hold(drain::taken(&plan), now);
+                Decision::Change
+            }
+            Step::HoldBack(hold) => {
+                self.hold(hold, now);
+                self.status.step = PartitionStep::HoldingBack;
+                self.status.message = None;
+                self.status.blockers.clear();
+                self.due = Some(self.held_since + SETTLE);
+                Decision::Later
+            }
+            Step::Drain { hold, .. } => {
+                if self.status.step != PartitionStep::Draining {
+                    self.status.drains = self.status.drains.saturating_add(1);
+                }
+                self.hold(hold, now);
+                self.status.step = PartitionStep::Draining;
+                self.status.message = Some(format!(
+                    "the layout {} waits until what has to go is free: {}",
+                    self.status.layout,
+                    in_words(&blockers)
+                ));
+                self.status.blockers = blockers;
+                self.due = Some(now + POLL);
+                Decision::Later
+            }
+            Step::Refuse => {
+                let reason = format!(
+                    "the layout {} is refused, since nobody is to be drained (--drain=never): {}",
+                    self.status.layout,
+                    in_words(&blockers)
+                );
+                self.status.blockers = blockers;
+                self.refuse(Obstacle::Refused(reason))
             }
         }
-        self.status.message = message;
     }
 
-    fn apply(&self, nvml: &Nvml) -> Result<Report, String> {
-        let partitioner = Partitioner::new(nvml.clone(), &self.config.state_dir);
-        let layout = self.layout();
-        let options = Options {
+    /// What there is to do, and who is in the way.
+    fn survey(
+        &self,
+        nvml: &Nvml,
+        layout: &NodeLayout,
+    ) -> Result<(Plan, Vec<InUse>, Holders), Obstacle> {
+        let listed = self.config.pod_resources.as_deref().map(holders);
+        let (holders, silent) = match listed {
+            None => (Holders::default(), None),
+            Some(Ok(holders)) => (holders, None),
+            Some(Err(reason)) => (Holders::default(), Some(reason)),
+        };
+        let (plan, in_use) = self
+            .partitioner(nvml)
+            .survey(layout, self.options(), &holders.to_partition())
+            .map_err(|error| match error {
+                partition::Error::Refused(refusal) => Obstacle::Refused(refusal.to_string()),
+                error => Obstacle::Failed(error.to_string()),
+            })?;
+        match silent {
+            // A socket may be left over from before a reboot. Who holds what matters only if something is taken.
+            Some(reason) if !drain::taken(&plan).is_empty() => Err(Obstacle::Failed(reason)),
+            _ => Ok((plan, in_use, holders)),
+        }
+    }
+
+    fn partitioner(&self, nvml: &Nvml) -> Partitioner {
+        Partitioner::new(nvml.clone(), &self.config.state_dir)
+    }
+
+    fn options(&self) -> Options {
+        Options {
             replace_all: self.config.replace_all,
             ..Options::default()
-        };
-        let holders = match self.config.pod_resources.as_deref().map(holders) {
-            None => Vec::new(),
-            Some(Ok(holders)) => holders,
-            // A socket may be left over from before a reboot. Who holds what matters only if something is taken.
-            Some(Err(reason)) => {
-                let plan = partitioner
-                    .plan(&layout, options, &[])
-                    .map_err(|error| error.to_string())?;
-                let mut actions = plan.gpus.iter().flat_map(|gpu| &gpu.actions);
-                if actions.any(takes) {
-                    return Err(reason);
-                }
-                Vec::new()
+        }
+    }
+
+    /// Holds this back and nothing else.
+    fn hold(&mut self, hold: BTreeSet<Location>, now: Instant) {
+        if !hold.is_subset(&self.held) {
+            self.held_since = now;
+        }
+        self.held = hold;
+    }
+
+    fn refuse(&mut self, obstacle: Obstacle) -> Decision {
+        self.status.attempts = self.status.attempts.saturating_add(1);
+        let (step, reason) = match obstacle {
+            // Everything stays as it is, and is given out as before.
+            Obstacle::Refused(reason) => {
+                self.held.clear();
+                (PartitionStep::Refused, reason)
             }
+            Obstacle::Failed(reason) => (PartitionStep::Failed, reason),
         };
-        partitioner
-            .apply(&layout, options, &holders)
-            .map_err(|error| error.to_string())
+        self.failed(step, reason);
+        Decision::Later
+    }
+
+    fn failed(&mut self, step: PartitionStep, reason: String) {
+        self.status.step = step;
+        self.status.done = false;
+        self.status.message = Some(reason);
+        self.due = Some(Instant::now() + self.waits.next());
+    }
+
+    /// Makes the change that was decided, or finds that there is nothing to change.
+    pub(crate) fn apply(&mut self, nvml: &Nvml) {
+        let Some(layout) = self.layout() else {
+            return;
+        };
+        self.status.attempts = self.status.attempts.saturating_add(1);
+        // Who holds what was asked a moment ago, and may be otherwise by now where nothing was held back.
+        let asked = match self.config.pod_resources.as_deref().map(holders) {
+            Some(Err(reason)) if !self.held.is_empty() => {
+                return self.failed(PartitionStep::Failed, reason);
+            }
+            Some(Ok(holders)) => holders.to_partition(),
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let applied = self
+            .partitioner(nvml)
+            .apply(&layout, self.options(), &asked);
+        match applied {
+            Ok(report) if report.is_done() => {
+                tracing::info!(
+                    layout = self.status.layout,
+                    calls = report.calls.len(),
+                    "the GPUs have the wanted layout"
+                );
+                self.status.step = PartitionStep::Done;
+                self.status.done = true;
+                self.status.message = None;
+                self.status.report = Some(report);
+                self.due = None;
+                self.scope = None;
+                self.held.clear();
+                self.settled_once = true;
+                self.waits.reset();
+            }
+            Ok(report) => {
+                let reason = problems(&report);
+                self.status.report = Some(report);
+                self.failed(PartitionStep::Failed, reason);
+            }
+            Err(error) => self.failed(PartitionStep::Failed, error.to_string()),
+        }
     }
 
     /// The layout, as far as the next attempt goes.
-    fn layout(&self) -> NodeLayout {
-        let all = &self.config.layout;
+    fn layout(&self) -> Option<NodeLayout> {
+        let all = self.wanted.layout.as_ref()?;
         let scoped = self.scope.as_ref().and_then(|scope| {
             let gpus = scope.iter();
             NodeLayout::of_gpus(gpus.filter_map(|gpu| Some((*gpu, all.for_gpu(*gpu)?.clone()))))
         });
-        scoped.unwrap_or_else(|| all.clone())
+        Some(scoped.unwrap_or_else(|| all.clone()))
     }
 
     /// The status, with what differs from the layout by now. What differs on a GPU that has lost its instances while it
     /// was away is due to be made again.
     pub(crate) fn compare(&mut self, inventory: &Inventory) -> PartitionStatus {
         let returned = self.returned(inventory);
+        let Some(layout) = &self.wanted.layout else {
+            return self.status();
+        };
         if self.status.done {
-            let differences: Vec<_> = partition::assert(inventory, &self.config.layout)
+            let differences: Vec<_> = partition::assert(inventory, layout)
                 .into_iter()
                 // A GPU that can't be read is told of anyway.
                 .filter(|difference| !matches!(difference, Difference::Unreadable { .. }))
@@ -189,6 +392,7 @@ impl Partitioning {
                 self.status.message = (!text.is_empty()).then(|| text.join("; "));
             } else {
                 tracing::warn!(gpus = ?lost, "GPUs came back without their layout");
+                self.status.step = PartitionStep::Pending;
                 self.status.done = false;
                 self.status.message = None;
                 self.due = Some(Instant::now());
@@ -217,10 +421,15 @@ impl Partitioning {
     }
 }
 
-/// Whether an action takes something from who holds it.
-fn takes(action: &Action) -> bool {
-    !matches!(
-        action,
-        Action::CreateGpuInstance { .. } | Action::CreateComputeInstance { .. }
-    )
+/// Why there is nothing to be done for now.
+enum Obstacle {
+    /// It cannot be, or must not be now.
+    Refused(String),
+    /// It could not be found out.
+    Failed(String),
+}
+
+fn problems(report: &Report) -> String {
+    let problems = report.problems.iter().map(|p| p.message.as_str());
+    problems.collect::<Vec<_>>().join("; ")
 }

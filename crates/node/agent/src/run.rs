@@ -14,10 +14,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::Connection;
+use crate::evictions::{self, EvictionStatus};
 use crate::inventories::nothing;
-use crate::observation::Observation;
-use crate::owner::{Owner, OwnerConfig, Published, Pulse};
-use crate::{AgentConfig, DiscoveryStatus, Phase, Status, discover, http, lifeline, status_file};
+use crate::observation::{Driver, Observation};
+use crate::owner::{Fence, Owner, OwnerConfig, Published, Pulse};
+use crate::status::Parts;
+use crate::{
+    AgentConfig, ClusterStatus, DiscoveryStatus, Drain, LabelsError, Phase, Status, discover, http,
+    lifeline, node_status, status_file, wanted,
+};
 
 /// How long after a status that could not be written it is tried again.
 const STATUS_RETRY: Duration = Duration::from_secs(1);
@@ -39,13 +45,10 @@ pub enum Error {
     /// The device plugin gave up.
     #[error(transparent)]
     Plugin(#[from] device_plugin::Error),
-    /// The labels could not be written.
+    /// The labels could not be written, and were asked for only once, or not be removed.
     #[error(transparent)]
-    Labels(#[from] discovery::FileError),
-    /// The labels could not be printed.
-    #[error("cannot write the labels to standard output: {0}")]
-    Stdout(#[source] io::Error),
-    /// There is a driver, it does not work, and it was asked for only once.
+    Labels(#[from] LabelsError),
+    /// There is no driver, or it does not work, and the agent was told to give up then.
     #[error("{0}")]
     Driver(String),
     /// The status file cannot be written.
@@ -73,8 +76,8 @@ struct Watched {
 
 /// Which part ended.
 enum Ended {
-    Plugin,
     Discovery,
+    Other,
 }
 
 /// Runs the parts that are asked for until `cancel`, or the lifeline ends, or nothing is left to do.
@@ -82,6 +85,16 @@ enum Ended {
 /// # Errors
 /// When a part cannot do what it was asked for and trying again would not help.
 pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), Error> {
+    let (_, no_complaints) = watch::channel(None);
+    run_with(config, no_complaints, cancel).await
+}
+
+/// [`run`], with the configuration judged by somebody else: while there is a complaint the agent is not ready.
+pub(crate) async fn run_with(
+    config: AgentConfig,
+    complaints: watch::Receiver<Option<String>>,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     let stop = cancel.child_token();
     // Whatever ends this function ends every part.
     let _guard = stop.clone().drop_guard();
@@ -96,60 +109,106 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), E
                 .map_err(|source| Error::Listen { address, source })?,
         ),
     };
+    let connection = match &config.cluster {
+        Some(cluster) => Some(Connection::open(cluster.clone(), stop.clone()).await),
+        None => None,
+    };
+    let for_status = connection.clone().filter(|_| config.node_status);
 
     let pulse = Arc::new(Pulse::new());
-    let (watched, _owner) = start_owner(&config, Arc::clone(&pulse))?;
-    let (plugin_status, plugin_watch) = watch::channel(PluginStatus::default());
-    let (discovery_status, discovery_watch) = watch::channel(DiscoveryStatus::default());
+    let fence = watch::Sender::new(Fence::Down);
+    let kept_off = for_status.is_some().then(|| fence.subscribe());
+    let (watched, _owner) = start_owner(&config, kept_off, Arc::clone(&pulse), &stop)?;
     let mut parts = JoinSet::new();
-    let (has_plugin, has_discovery) = (config.plugin.is_some(), config.discovery.is_some());
-    let oneshot = config
-        .discovery
+    let oneshot = config.discovery.as_ref().is_some_and(|it| it.oneshot);
+    let alone = oneshot && config.plugin.is_none() && config.partition.is_none();
+    let evicts = config
+        .partition
         .as_ref()
-        .is_some_and(|discovery| discovery.oneshot);
-    if let Some(mut plugin) = config.plugin {
+        .is_some_and(|partition| partition.drain == Drain::Evict);
+
+    let plugin = config.plugin.map(|mut plugin| {
         // A layout that is being worked on may break the strategy's rules for a while.
         plugin.fail_on_init_error &= config.partition.is_none();
-        let (watched, stop) = (watched.clone(), stop.clone());
-        parts.spawn(async move {
-            run_plugin(plugin, watched, plugin_status, stop)
-                .await
-                .map(|()| Ended::Plugin)
-        });
-    }
-    if let Some(discovery) = config.discovery {
-        let (watched, stop) = (watched.clone(), stop.clone());
+        let (status, receiver) = watch::channel(PluginStatus::default());
+        let run = run_plugin(plugin, watched.clone(), status, stop.clone());
+        parts.spawn(async move { run.await.map(|()| Ended::Other) });
+        receiver
+    });
+    let discovery = config.discovery.map(|discovery| {
+        let (status, receiver) = watch::channel(DiscoveryStatus::default());
         let run = discover::run(
             discovery,
-            watched.inventory,
-            watched.observation,
-            discovery_status,
-            stop,
+            connection.clone(),
+            watched.inventory.clone(),
+            watched.observation.clone(),
+            status,
+            stop.clone(),
         );
         parts.spawn(async move { run.await.map(|()| Ended::Discovery) });
-    }
+        receiver
+    });
+    let evictions = connection.filter(|_| evicts).map(|connection| {
+        let (status, receiver) = watch::channel(Vec::new());
+        let run = evictions::run(
+            connection,
+            watched.observation.clone(),
+            status,
+            stop.clone(),
+        );
+        parts.spawn(async move {
+            run.await;
+            Ok(Ended::Other)
+        });
+        receiver
+    });
 
+    let status = watch::Sender::new(Arc::default());
+    let cluster = for_status.map(|connection| {
+        let (published, receiver) = watch::channel(ClusterStatus::default());
+        let run = node_status::run(
+            connection,
+            status.subscribe(),
+            published,
+            fence,
+            stop.clone(),
+        );
+        parts.spawn(async move {
+            run.await;
+            Ok(Ended::Other)
+        });
+        receiver
+    });
     let mut reporter = Reporter {
         node: config.node_name,
         file: config.status_file,
         watched,
-        plugin: has_plugin.then_some(plugin_watch),
-        discovery: has_discovery.then_some(discovery_watch),
-        status: watch::Sender::new(Arc::default()),
+        complaints,
+        plugin,
+        discovery,
+        cluster,
+        evictions,
+        status,
         unsaved: false,
     };
     reporter.publish()?;
-    if let Some(listener) = listener {
-        tokio::spawn(http::serve(
-            listener,
-            reporter.status.subscribe(),
-            pulse,
-            stop.clone(),
-        ));
-    }
+    let server = listener.map(|listener| {
+        let status = reporter.status.subscribe();
+        tokio::spawn(http::serve(listener, status, pulse, stop.clone()))
+    });
 
-    let alone = oneshot && !has_plugin && config.partition.is_none();
+    // Only what holds at the start counts.
+    let mut must_work = config.fail_on_init_error;
     let result = loop {
+        if must_work {
+            match &reporter.watched.observation.borrow().driver {
+                Driver::Missing(reason) | Driver::Failed(reason) => {
+                    break Err(Error::Driver(reason.clone()));
+                }
+                Driver::Loaded => must_work = false,
+                Driver::Unknown => {}
+            }
+        }
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             changed = reporter.changed() => {
@@ -179,6 +238,11 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), E
             result = Err(error);
         }
     }
+    if let Some(server) = server {
+        // Its address is free when this returns, whoever still holds a connection open.
+        server.abort();
+        let _ = server.await;
+    }
     reporter.farewell(result.as_ref().err());
     result
 }
@@ -186,7 +250,9 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), E
 /// Starts the thread that holds NVML. It ends some time after the returned sender is dropped.
 fn start_owner(
     config: &AgentConfig,
+    fence: Option<watch::Receiver<Fence>>,
     pulse: Arc<Pulse>,
+    stop: &CancellationToken,
 ) -> Result<(Watched, mpsc::Sender<()>), Error> {
     let inventory = watch::Sender::new(Arc::new(nothing()));
     let advertised = watch::Sender::new(Arc::new(nothing()));
@@ -199,8 +265,13 @@ fn start_owner(
         observation: observation.subscribe(),
     };
     let owner_config = OwnerConfig {
-        driver_root: config.driver_root.clone(),
-        partition: config.partition.clone(),
+        driver: config.driver.clone(),
+        partition: config.partition.clone().map(|partition| {
+            let wanted = wanted::follow(partition.layout.clone(), stop.clone());
+            (partition, wanted)
+        }),
+        fence,
+        sysfs: config.sysfs.clone(),
         health_checks: config
             .plugin
             .as_ref()
@@ -247,8 +318,12 @@ struct Reporter {
     node: Option<String>,
     file: Option<PathBuf>,
     watched: Watched,
+    /// Why the configuration cannot be followed.
+    complaints: watch::Receiver<Option<String>>,
     plugin: Option<watch::Receiver<PluginStatus>>,
     discovery: Option<watch::Receiver<DiscoveryStatus>>,
+    cluster: Option<watch::Receiver<ClusterStatus>>,
+    evictions: Option<watch::Receiver<Vec<EvictionStatus>>>,
     status: watch::Sender<Arc<Status>>,
     /// The status is not in the file yet.
     unsaved: bool,
@@ -261,25 +336,27 @@ impl Reporter {
             changed = self.watched.inventory.changed() => changed.is_ok(),
             changed = self.watched.health.changed() => changed.is_ok(),
             changed = self.watched.observation.changed() => changed.is_ok(),
+            () = changed(Some(&mut self.complaints)) => true,
             () = changed(self.plugin.as_mut()) => true,
             () = changed(self.discovery.as_mut()) => true,
+            () = changed(self.cluster.as_mut()) => true,
+            () = changed(self.evictions.as_mut()) => true,
             () = tokio::time::sleep(STATUS_RETRY), if self.unsaved => true,
         }
     }
 
     fn publish(&mut self) -> Result<(), Error> {
-        let status = Status::new(
-            self.node.clone(),
-            self.watched.observation.borrow_and_update().clone(),
-            self.watched.inventory.borrow_and_update().clone(),
-            &self.watched.health.borrow_and_update().clone(),
-            self.plugin
-                .as_mut()
-                .map(|plugin| plugin.borrow_and_update().clone()),
-            self.discovery
-                .as_mut()
-                .map(|discovery| discovery.borrow_and_update().clone()),
-        );
+        let status = Status::new(Parts {
+            node: self.node.clone(),
+            config: self.complaints.borrow_and_update().clone(),
+            observation: self.watched.observation.borrow_and_update().clone(),
+            inventory: self.watched.inventory.borrow_and_update().clone(),
+            health: self.watched.health.borrow_and_update().clone(),
+            plugin: latest(self.plugin.as_mut()),
+            discovery: latest(self.discovery.as_mut()),
+            cluster: latest(self.cluster.as_mut()),
+            evictions: latest(self.evictions.as_mut()).unwrap_or_default(),
+        });
         self.set(status)
     }
 
@@ -288,7 +365,7 @@ impl Reporter {
             return Ok(());
         }
         if self.status.borrow().message != status.message {
-            tracing::info!(phase = status.phase.as_str(), "{}", status.message);
+            log(&status);
         }
         let status = Arc::new(status);
         self.status.send_replace(Arc::clone(&status));
@@ -316,6 +393,21 @@ impl Reporter {
             tracing::error!(%error, "the status is not up to date");
         }
     }
+}
+
+/// Says how it stands now: the one line for it, whoever found it out.
+fn log(status: &Status) {
+    let phase = status.phase.as_str();
+    if status.phase == Phase::Degraded {
+        tracing::error!(phase, ready = status.ready, "{}", status.message);
+    } else {
+        tracing::info!(phase, ready = status.ready, "{}", status.message);
+    }
+}
+
+/// A part's status, if it runs.
+fn latest<T: Clone>(part: Option<&mut watch::Receiver<T>>) -> Option<T> {
+    part.map(|part| part.borrow_and_update().clone())
 }
 
 /// Waits for a change of a part's status; for ever, when the part does not run (any more).

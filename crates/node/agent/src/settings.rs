@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use device_plugin::{Config, DeviceIdStrategy, DeviceListStrategy, HealthChecks, Renaming, Xids};
+use device_plugin::{
+    Config, DeviceIdStrategy, DeviceListStrategy, HealthChecks, NodeFolder, Renaming, Xids,
+};
 use mig::MigStrategy;
 
-use crate::{AgentConfig, Discovery, LabelsOutput};
+use crate::{AgentConfig, Discovery, DriverRoot, DriverSearch, LabelsOutput};
 
 /// What somebody has set; `None` is left to whoever comes next, in the end to the defaults.
 ///
@@ -18,8 +20,13 @@ pub struct Settings {
     pub mig_strategy: Option<MigStrategy>,
     /// `--fail-on-init-error`, `FAIL_ON_INIT_ERROR`, `flags.failOnInitError`.
     pub fail_on_init_error: Option<bool>,
-    /// `--nvidia-driver-root`, `NVIDIA_DRIVER_ROOT`, `flags.nvidiaDriverRoot`.
-    pub nvidia_driver_root: Option<PathBuf>,
+    /// `--nvidia-driver-root`, `NVIDIA_DRIVER_ROOT`, `flags.nvidiaDriverRoot`: a folder of the node, or `auto`.
+    pub nvidia_driver_root: Option<DriverRoot>,
+    /// `--host-root`, `MIGPOOL_HOST_ROOT`: where this process sees the node's `/`.
+    pub host_root: Option<PathBuf>,
+    /// `--container-driver-root`, `CONTAINER_DRIVER_ROOT`, `flags.plugin.containerDriverRoot`: where this process sees the
+    /// driver root, if not below the host root.
+    pub container_driver_root: Option<PathBuf>,
     /// `--dev-root`, `NVIDIA_DEV_ROOT`, `flags.nvidiaDevRoot`.
     pub nvidia_dev_root: Option<PathBuf>,
     /// `--pass-device-specs`, `PASS_DEVICE_SPECS`, `flags.plugin.passDeviceSpecs`.
@@ -30,6 +37,8 @@ pub struct Settings {
     pub device_id_strategy: Option<DeviceIdStrategy>,
     /// `--cdi-annotation-prefix`, `CDI_ANNOTATION_PREFIX`, `flags.plugin.cdiAnnotationPrefix`.
     pub cdi_annotation_prefix: Option<String>,
+    /// `--nvidia-cdi-hook-path`, `NVIDIA_CDI_HOOK_PATH`, `flags.plugin.nvidiaCDIHookPath`.
+    pub cdi_hook: Option<PathBuf>,
     /// The folder of `--kubelet-socket`, `KUBELET_SOCKET`.
     pub kubelet_dir: Option<PathBuf>,
     /// `DP_DISABLE_HEALTHCHECKS`.
@@ -46,6 +55,12 @@ pub struct Settings {
     pub no_timestamp: Option<bool>,
     /// `--sleep-interval`, `GFD_SLEEP_INTERVAL`, `flags.gfd.sleepInterval`.
     pub sleep_interval: Option<SleepInterval>,
+    /// `--output`, `MIGPOOL_OUTPUT`.
+    pub output: Option<OutputKind>,
+    /// `--use-node-feature-api`, `GFD_USE_NODE_FEATURE_API`, `flags.useNodeFeatureAPI`.
+    pub use_node_feature_api: Option<bool>,
+    /// `--namespace`, `NAMESPACE`: where the `NodeFeature` object is kept.
+    pub namespace: Option<String>,
     /// `--output-file`, `GFD_OUTPUT_FILE`, `flags.gfd.outputFile`; empty is standard output.
     pub output_file: Option<PathBuf>,
     /// `--machine-type-file`, `GFD_MACHINE_TYPE_FILE`, `flags.gfd.machineTypeFile`.
@@ -59,6 +74,48 @@ pub struct Defaults {
     pub cdi_spec_dir: Option<PathBuf>,
     /// The system's device tree.
     pub sysfs: Option<PathBuf>,
+}
+
+/// Where labels go, in a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputKind {
+    /// To the file of `--output-file`.
+    File,
+    /// To this file, as NVIDIA's `--output` has it.
+    Path(PathBuf),
+    /// To standard output.
+    Stdout,
+    /// To the node itself.
+    Node,
+    /// To the node's `NodeFeature` object.
+    NodeFeature,
+}
+
+/// A text that says nothing of where labels go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is no place for labels; it is file, stdout, node, node-feature, or the path of a file, with a `/` in it"
+)]
+pub struct ParseOutputError {
+    /// The text as it was given.
+    pub text: String,
+}
+
+impl FromStr for OutputKind {
+    type Err = ParseOutputError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "file" => Ok(Self::File),
+            "stdout" | "-" => Ok(Self::Stdout),
+            "node" => Ok(Self::Node),
+            "node-feature" => Ok(Self::NodeFeature),
+            path if path.contains('/') => Ok(Self::Path(path.into())),
+            _ => Err(ParseOutputError {
+                text: text.to_owned(),
+            }),
+        }
+    }
 }
 
 /// How often labels are checked.
@@ -107,19 +164,55 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         first_of!(self, other:
-            mig_strategy, fail_on_init_error, nvidia_driver_root, nvidia_dev_root, pass_device_specs,
-            device_list_strategies, device_id_strategy, cdi_annotation_prefix, kubelet_dir,
-            disable_health_checks, enable_health_checks, gpu_names, mig_names, oneshot, no_timestamp,
-            sleep_interval, output_file, machine_type_file,
+            mig_strategy, fail_on_init_error, nvidia_driver_root, host_root, container_driver_root,
+            nvidia_dev_root, pass_device_specs, device_list_strategies, device_id_strategy,
+            cdi_annotation_prefix, cdi_hook, kubelet_dir, disable_health_checks, enable_health_checks,
+            gpu_names, mig_names, oneshot, no_timestamp, sleep_interval, output, use_node_feature_api,
+            namespace, output_file, machine_type_file,
         )
     }
 
-    /// The driver's root.
+    /// Where the driver is looked for.
     #[must_use]
-    pub fn driver_root(&self) -> PathBuf {
-        self.nvidia_driver_root
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("/"))
+    pub fn driver(&self) -> DriverSearch {
+        DriverSearch {
+            host_root: self.host_root.clone().unwrap_or_else(|| "/".into()),
+            root: self
+                .nvidia_driver_root
+                .clone()
+                .unwrap_or_else(|| DriverRoot::Folder("/".into())),
+            mounted_at: self.container_driver_root.clone(),
+        }
+    }
+
+    /// Where the labels go.
+    fn labels_output(&self, default: LabelsOutput) -> LabelsOutput {
+        let file = || match &self.output_file {
+            None => default,
+            Some(path) if path == Path::new("") => LabelsOutput::Stdout,
+            Some(path) => LabelsOutput::File(path.clone()),
+        };
+        let node_feature = || LabelsOutput::NodeFeature {
+            namespace: self
+                .namespace
+                .clone()
+                .unwrap_or_else(|| "default".to_owned()),
+        };
+        match &self.output {
+            Some(OutputKind::File) => file(),
+            Some(OutputKind::Path(path)) => LabelsOutput::File(path.clone()),
+            Some(OutputKind::Stdout) => LabelsOutput::Stdout,
+            Some(OutputKind::Node) => LabelsOutput::Node,
+            Some(OutputKind::NodeFeature) => node_feature(),
+            None if self.use_node_feature_api == Some(true) => node_feature(),
+            None => file(),
+        }
+    }
+
+    /// Whether to give up when there is no driver that works at the start: only where somebody says so. NVIDIA's own
+    /// default is to give up, and a node whose driver comes late, or has one bad GPU, is then started again and again.
+    fn gives_up(&self) -> bool {
+        self.fail_on_init_error.unwrap_or(false)
     }
 
     /// The device plugin's configuration.
@@ -128,11 +221,17 @@ impl Settings {
         let known = Config::default();
         Config {
             mig_strategy: self.mig_strategy.unwrap_or(known.mig_strategy),
-            fail_on_init_error: self.fail_on_init_error.unwrap_or(known.fail_on_init_error),
-            host_root: known.host_root,
-            driver_mount: known.driver_mount,
+            fail_on_init_error: self.gives_up(),
+            host_root: self.host_root.clone().unwrap_or(known.host_root),
+            driver_mount: self.container_driver_root.clone().map(|here| NodeFolder {
+                here,
+                on_node: match &self.nvidia_driver_root {
+                    Some(DriverRoot::Folder(folder)) => folder.clone(),
+                    Some(DriverRoot::Auto) | None => PathBuf::from("/"),
+                },
+            }),
             dev_root: self.nvidia_dev_root.clone(),
-            cdi_hook: known.cdi_hook,
+            cdi_hook: self.cdi_hook.clone(),
             device_list_strategies: self
                 .device_list_strategies
                 .clone()
@@ -161,11 +260,7 @@ impl Settings {
         let known = Discovery::default();
         Discovery {
             mig_strategy: self.mig_strategy.unwrap_or(known.mig_strategy),
-            output: match &self.output_file {
-                None => known.output,
-                Some(path) if path == Path::new("") => LabelsOutput::Stdout,
-                Some(path) => LabelsOutput::File(path.clone()),
-            },
+            output: self.labels_output(known.output),
             oneshot: self.oneshot.unwrap_or(known.oneshot),
             timestamp: self
                 .no_timestamp
@@ -188,9 +283,11 @@ impl Settings {
     #[must_use]
     pub fn into_agent_config(self, defaults: &Defaults) -> AgentConfig {
         AgentConfig {
-            driver_root: self.driver_root(),
+            driver: self.driver(),
+            fail_on_init_error: self.gives_up(),
             plugin: Some(self.plugin(defaults)),
             discovery: Some(self.discovery(defaults)),
+            sysfs: defaults.sysfs.clone().unwrap_or_else(|| "/sys".into()),
             ..AgentConfig::default()
         }
     }
@@ -219,10 +316,66 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_nvidias_defaults() {
+    fn nothing_said_is_nvidias_defaults_but_for_giving_up() {
         let config = Settings::default().into_agent_config(&Defaults::default());
-        assert_eq!(config.plugin.unwrap(), Config::default());
+        let plugin = Config {
+            fail_on_init_error: false,
+            ..Config::default()
+        };
+        assert_eq!(config.plugin.unwrap(), plugin);
         assert_eq!(config.discovery.unwrap(), Discovery::default());
+        assert_eq!(config.driver, DriverSearch::default());
+        assert!(!config.fail_on_init_error);
+    }
+
+    #[test]
+    fn who_wants_it_to_give_up_is_heard() {
+        let settings = Settings {
+            fail_on_init_error: Some(true),
+            ..Settings::default()
+        };
+        let config = settings.into_agent_config(&Defaults::default());
+        assert!(config.fail_on_init_error && config.plugin.unwrap().fail_on_init_error);
+    }
+
+    #[test]
+    fn a_driver_root_that_is_mounted_apart_is_known_by_both_its_paths() {
+        let settings = Settings {
+            nvidia_driver_root: Some("/run/nvidia/driver".parse().unwrap()),
+            container_driver_root: Some("/driver-root".into()),
+            host_root: Some("/host".into()),
+            ..Settings::default()
+        };
+        let config = settings.into_agent_config(&Defaults::default());
+        assert_eq!(config.driver.folders(), [Path::new("/driver-root")]);
+        let mount = config.plugin.unwrap().driver_mount.unwrap();
+        assert_eq!(mount.on_node, Path::new("/run/nvidia/driver"));
+    }
+
+    #[test]
+    fn labels_go_where_they_are_told_to_under_nvidias_flags_too() {
+        let output = |settings: Settings| settings.discovery(&Defaults::default()).output;
+        let with = |text: &str| Settings {
+            output: Some(text.parse().unwrap()),
+            output_file: Some("/tmp/gfd".into()),
+            namespace: Some("gpu".to_owned()),
+            use_node_feature_api: Some(true),
+            ..Settings::default()
+        };
+        let feature = LabelsOutput::NodeFeature {
+            namespace: "gpu".to_owned(),
+        };
+        assert_eq!(output(with("node")), LabelsOutput::Node);
+        assert_eq!(output(with("node-feature")), feature);
+        assert_eq!(output(with("file")), LabelsOutput::File("/tmp/gfd".into()));
+        assert_eq!(output(with("./gfd")), LabelsOutput::File("./gfd".into()));
+        assert_eq!(output(with("stdout")), LabelsOutput::Stdout);
+        let nvidias = Settings {
+            output: None,
+            ..with("file")
+        };
+        assert_eq!(output(nvidias), feature);
+        assert!("nodes".parse::<OutputKind>().is_err());
     }
 
     #[test]

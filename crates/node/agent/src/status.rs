@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use device_plugin::{Health, PluginStatus, Registration};
+use device_plugin::{Fault, Health, PluginStatus, Registration};
 use nvml::Inventory;
 use serde::Serialize;
 
-use crate::observation::{Driver, Observation, PartitionStatus};
+use crate::evictions::{EvictionState, EvictionStatus};
+use crate::inventories::nothing;
+use crate::observation::{Driver, Observation, PartitionStatus, PartitionStep};
+use crate::xid;
 
 /// What the agent is doing, what it sees and what is wrong. It is the content of the status file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -21,6 +24,8 @@ pub struct Status {
     pub ready: bool,
     /// In one sentence.
     pub message: String,
+    /// Why the configuration file cannot be followed, if so.
+    pub config: Option<String>,
     /// How it stands with the driver.
     pub driver: Driver,
     /// How it stands with the wanted layout, if there is one.
@@ -29,8 +34,14 @@ pub struct Status {
     pub plugin: Option<PluginStatus>,
     /// How it stands with the labels, if feature discovery runs.
     pub discovery: Option<DiscoveryStatus>,
+    /// How it stands with the node's taint, conditions and events, if they are kept.
+    pub cluster: Option<ClusterStatus>,
+    /// The pods that are being evicted.
+    pub evictions: Vec<EvictionStatus>,
     /// What is wrong with which slice.
     pub faults: Vec<FaultStatus>,
+    /// How many slices and GPUs are held back from new pods, to be partitioned anew.
+    pub held_back: usize,
     /// The GPUs.
     pub inventory: Option<Arc<Inventory>>,
 }
@@ -46,6 +57,8 @@ pub enum Phase {
     Idle,
     /// The GPUs are being brought to the wanted layout.
     Partitioning,
+    /// Those who use what has no room in the wanted layout are waited for.
+    Draining,
     /// All is as it should be.
     Ready,
     /// It works as far as it can; the message says what is wrong.
@@ -62,6 +75,7 @@ impl Phase {
             Self::Starting => "starting",
             Self::Idle => "idle",
             Self::Partitioning => "partitioning",
+            Self::Draining => "draining",
             Self::Ready => "ready",
             Self::Degraded => "degraded",
             Self::Stopped => "stopped",
@@ -76,8 +90,21 @@ pub struct DiscoveryStatus {
     pub labels: usize,
     /// Why they could not be written.
     pub error: Option<String>,
+    /// Somebody has to do something about that: it does not pass by itself.
+    pub blocked: bool,
     /// What is odd about the node and yet no error.
     pub warnings: Vec<String>,
+}
+
+/// How the node in the cluster is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ClusterStatus {
+    /// Whether the node has the taint, as far as is known.
+    pub tainted: Option<bool>,
+    /// Why the node does not show what it should.
+    pub error: Option<String>,
+    /// Somebody has to do something about that: it does not pass by itself.
+    pub blocked: bool,
 }
 
 /// One fault.
@@ -91,35 +118,89 @@ pub struct FaultStatus {
     pub compute_instance: Option<u32>,
     /// What is wrong.
     pub fault: String,
+    /// What that means, in a few words, where it is known.
+    pub meaning: Option<&'static str>,
+}
+
+/// What a status is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) node: Option<String>,
+    pub(crate) config: Option<String>,
+    pub(crate) observation: Observation,
+    pub(crate) inventory: Arc<Inventory>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) plugin: Option<PluginStatus>,
+    pub(crate) discovery: Option<DiscoveryStatus>,
+    pub(crate) cluster: Option<ClusterStatus>,
+    pub(crate) evictions: Vec<EvictionStatus>,
+}
+
+impl Default for Parts {
+    /// Of an agent without parts that knows nothing yet.
+    fn default() -> Self {
+        Self {
+            node: None,
+            config: None,
+            observation: Observation::default(),
+            inventory: Arc::new(nothing()),
+            health: Arc::default(),
+            plugin: None,
+            discovery: None,
+            cluster: None,
+            evictions: Vec::new(),
+        }
+    }
+}
+
+/// Something that is wrong with a GPU or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// Where: `GPU 3 (GPU-...) GPU instance 7 compute instance 0`.
+    pub(crate) at: String,
+    /// What: `XID 79 (GPU fell off the bus)`.
+    pub(crate) what: String,
+    /// The GPU does not answer at all.
+    pub(crate) lost: bool,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.at, self.what)
+    }
 }
 
 impl Status {
-    pub(crate) fn new(
-        node: Option<String>,
-        observation: Observation,
-        inventory: Arc<Inventory>,
-        health: &Health,
-        plugin: Option<PluginStatus>,
-        discovery: Option<DiscoveryStatus>,
-    ) -> Self {
-        let faults = health
-            .faults()
+    pub(crate) fn new(parts: Parts) -> Self {
+        let is_held = |fault: Fault| fault == Fault::HeldBack;
+        let faults = parts.health.faults();
+        let faults = faults
+            .filter(|(_, fault)| !is_held(*fault))
             .map(|(at, fault)| FaultStatus {
                 gpu: at.gpu.to_string(),
                 gpu_instance: at.gpu_instance,
                 compute_instance: at.compute_instance,
                 fault: fault.to_string(),
+                meaning: match fault {
+                    Fault::Xid(xid) => xid::meaning(xid),
+                    _ => None,
+                },
             })
             .collect();
+        let held = parts.health.faults().filter(|(_, fault)| is_held(*fault));
         let mut status = Self {
-            node,
+            node: parts.node,
             pid: std::process::id(),
-            driver: observation.driver,
-            partition: observation.partition,
-            plugin,
-            discovery,
+            config: parts.config,
+            driver: parts.observation.driver,
+            partition: parts.observation.partition,
+            plugin: parts.plugin,
+            discovery: parts.discovery,
+            cluster: parts.cluster,
+            evictions: parts.evictions,
+            held_back: held.count(),
             faults,
-            inventory: observation.seen.then_some(inventory),
+            inventory: parts.observation.seen.then_some(parts.inventory),
             ..Self::default()
         };
         (status.phase, status.ready, status.message) = status.judge();
@@ -128,23 +209,23 @@ impl Status {
 
     /// Phase, readiness and message: what is in the way first, then what is wrong, then that all is well.
     fn judge(&self) -> (Phase, bool, String) {
+        if let Some(reason) = self.blocked() {
+            return (Phase::Degraded, false, reason);
+        }
         match &self.driver {
             Driver::Unknown => {
                 return (Phase::Starting, false, "looking for the driver".to_owned());
             }
-            Driver::Missing(reason) => return (Phase::Idle, true, reason.clone()),
+            Driver::Missing(reason) => {
+                let complaint = self.complaint();
+                let message = [Some(reason.clone()), complaint].into_iter().flatten();
+                return (Phase::Idle, true, message.collect::<Vec<_>>().join("; "));
+            }
             Driver::Failed(reason) => return (Phase::Degraded, false, reason.clone()),
             Driver::Loaded => {}
         }
-        if let Some(partition) = self.partition.as_ref().filter(|partition| !partition.done) {
-            return match &partition.message {
-                None => (
-                    Phase::Partitioning,
-                    false,
-                    format!("bringing the GPUs to the layout {}", partition.layout),
-                ),
-                Some(reason) => (Phase::Degraded, false, reason.clone()),
-            };
+        if let Some(unfinished) = self.partition.as_ref().and_then(|it| self.unfinished(it)) {
+            return unfinished;
         }
         if let Some(plugin) = &self.plugin {
             if let Some(error) = &plugin.error {
@@ -160,59 +241,149 @@ impl Status {
         }
     }
 
-    /// What is wrong though the node works.
-    fn complaint(&self) -> Option<String> {
+    /// What keeps the agent from doing what it was asked, until somebody does something about it.
+    fn blocked(&self) -> Option<String> {
+        let cluster = self.cluster.iter().filter(|cluster| cluster.blocked);
+        let labels = self.discovery.iter().filter(|labels| labels.blocked);
+        let mut reasons: Vec<&String> = self
+            .config
+            .iter()
+            .chain(cluster.filter_map(|cluster| cluster.error.as_ref()))
+            .chain(labels.filter_map(|labels| labels.error.as_ref()))
+            .collect();
+        // The labels and the rest meet the same obstacles.
+        reasons.dedup();
+        let reasons: Vec<&str> = reasons.into_iter().map(String::as_str).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// A layout that is not there.
+    fn unfinished(&self, partition: &PartitionStatus) -> Option<(Phase, bool, String)> {
+        let going_to = || {
+            let layout = &partition.layout;
+            format!("bringing the GPUs to the layout {layout}")
+        };
+        let said = || partition.message.clone().unwrap_or_else(going_to);
+        let (phase, message) = match partition.step {
+            PartitionStep::Done | PartitionStep::LeftAlone => {
+                let complaint = partition.complaint.clone()?;
+                return Some((Phase::Degraded, false, complaint));
+            }
+            PartitionStep::Pending | PartitionStep::HoldingBack | PartitionStep::Changing => {
+                (Phase::Partitioning, going_to())
+            }
+            PartitionStep::Draining => (Phase::Draining, self.draining(partition)),
+            PartitionStep::Refused | PartitionStep::Failed => (Phase::Degraded, said()),
+        };
+        let message = [Some(message), partition.complaint.clone()];
+        let message: Vec<_> = message.into_iter().flatten().collect();
+        Some((phase, false, message.join("; ")))
+    }
+
+    /// Who is waited for, and what keeps them.
+    pub(crate) fn draining(&self, partition: &PartitionStatus) -> String {
+        let kept = self.evictions.iter().filter(|eviction| {
+            !matches!(eviction.state, EvictionState::Due | EvictionState::Ending)
+        });
+        let said = partition.message.iter().cloned();
+        said.chain(kept.map(ToString::to_string))
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    /// What is wrong with GPUs and slices.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
         let lost: Vec<_> = self
             .inventory
             .iter()
             .flat_map(|inventory| &inventory.failed)
             .collect();
-        let failed = lost
-            .iter()
-            .map(|gpu| format!("GPU {}: {}", gpu.index, gpu.reason));
+        let failed = lost.iter().map(|gpu| Trouble {
+            at: match &gpu.uuid {
+                Some(uuid) => format!("GPU {} ({uuid})", gpu.index),
+                None => format!("GPU {}", gpu.index),
+            },
+            what: gpu.reason.clone(),
+            lost: true,
+        });
         // A GPU that can't be read is told of once: not again by its faults.
         let is_lost = |uuid: &str| {
             lost.iter()
                 .any(|gpu| gpu.uuid.as_ref().is_some_and(|lost| lost.as_str() == uuid))
         };
-        let faults = self
-            .faults
-            .iter()
-            .filter(|fault| !is_lost(&fault.gpu))
-            .map(|fault| {
-                let at = match (fault.gpu_instance, fault.compute_instance) {
-                    (Some(gi), Some(ci)) => format!(" GPU instance {gi} compute instance {ci}"),
-                    (Some(gi), None) => format!(" GPU instance {gi}"),
-                    _ => String::new(),
-                };
-                format!("{}{at}: {}", self.gpu_name(&fault.gpu), fault.fault)
-            });
+        let faults = self.faults.iter().filter(|fault| !is_lost(&fault.gpu));
+        let faults = faults.map(|fault| {
+            let part = match (fault.gpu_instance, fault.compute_instance) {
+                (Some(gi), Some(ci)) => format!(" GPU instance {gi} compute instance {ci}"),
+                (Some(gi), None) => format!(" GPU instance {gi}"),
+                _ => String::new(),
+            };
+            Trouble {
+                at: format!("{}{part}", self.gpu_name(&fault.gpu)),
+                what: match fault.meaning {
+                    Some(meaning) => format!("{} ({meaning})", fault.fault),
+                    None => fault.fault.clone(),
+                },
+                lost: false,
+            }
+        });
+        failed.chain(faults).collect()
+    }
+
+    /// What is wrong though the node works.
+    fn complaint(&self) -> Option<String> {
+        let troubles = self.troubles();
         let drift = self
             .partition
             .iter()
             .filter_map(|partition| partition.message.clone());
+        let cluster = self
+            .cluster
+            .iter()
+            .filter_map(|cluster| cluster.error.clone());
         let labels = self
             .discovery
             .iter()
             .filter_map(|discovery| discovery.error.clone());
-        let all: Vec<_> = failed.chain(faults).chain(drift).chain(labels).collect();
+        let mut all: Vec<_> = troubles
+            .iter()
+            .map(ToString::to_string)
+            .chain(drift)
+            .chain(cluster)
+            .chain(labels)
+            .collect();
+        all.dedup();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// A GPU as people call it: by its index, where it has one at the moment.
+    /// A GPU as people call it: by its index, where it has one at the moment, and its UUID.
     fn gpu_name(&self, uuid: &str) -> String {
         let inventory = self.inventory.as_ref();
         let gpu = inventory.and_then(|all| all.gpus.iter().find(|gpu| gpu.uuid.as_str() == uuid));
-        gpu.map_or_else(|| uuid.to_owned(), |gpu| format!("GPU {}", gpu.index))
+        gpu.map_or_else(
+            || uuid.to_owned(),
+            |gpu| format!("GPU {} ({uuid})", gpu.index),
+        )
     }
 
-    fn summary(&self) -> String {
+    /// How many GPUs and MIG devices there are.
+    pub(crate) fn summary(&self) -> String {
         let Some(inventory) = &self.inventory else {
             return "watching".to_owned();
         };
         let gpus = inventory.gpus.len();
         let devices = inventory.mig_devices().count();
-        format!("{gpus} GPUs, {devices} MIG devices")
+        let count = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            count => format!("{count} {what}s"),
+        };
+        format!("{}, {}", count(gpus, "GPU"), count(devices, "MIG device"))
+    }
+
+    /// What the kubelet has not taken yet, or why nothing is told it.
+    pub(crate) fn not_advertised(&self) -> Option<String> {
+        let plugin = self.plugin.as_ref()?;
+        plugin.error.clone().or_else(|| waiting(plugin))
     }
 }
 
@@ -234,29 +405,25 @@ fn waiting(plugin: &PluginStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use device_plugin::{Fault, Location, Resource, ResourceStatus};
-    use nvml::{CudaVersion, FailedGpu};
-
-    fn inventory() -> Inventory {
-        Inventory {
-            driver_root: "/".into(),
-            driver_version: String::new(),
-            nvml_version: String::new(),
-            cuda_version: CudaVersion::default(),
-            gpus: Vec::new(),
-            failed: Vec::new(),
-        }
-    }
+    use crate::inventories::nothing as inventory;
+    use device_plugin::{Location, Resource, ResourceStatus};
+    use nvml::FailedGpu;
 
     fn status(observation: Observation, plugin: Option<PluginStatus>) -> Status {
-        Status::new(
-            None,
+        Status::new(Parts {
             observation,
-            Arc::new(inventory()),
-            &Health::default(),
             plugin,
-            None,
-        )
+            ..Parts::default()
+        })
+    }
+
+    fn with(inventory: Inventory, health: Health) -> Status {
+        Status::new(Parts {
+            observation: loaded(None),
+            inventory: Arc::new(inventory),
+            health: Arc::new(health),
+            ..Parts::default()
+        })
     }
 
     fn loaded(partition: Option<PartitionStatus>) -> Observation {
@@ -317,6 +484,7 @@ mod tests {
         let running = status(loaded(Some(partition.clone())), None);
         assert_eq!((running.phase, running.ready), (Phase::Partitioning, false));
         let refused = PartitionStatus {
+            step: PartitionStep::Refused,
             message: Some("in use".to_owned()),
             ..partition
         };
@@ -343,8 +511,8 @@ mod tests {
             uuid: Some(gpu),
             reason: "GPU is lost".to_owned(),
         });
-        let status = Status::new(None, loaded(None), Arc::new(inventory), &health, None, None);
-        assert_eq!(status.message, "GPU 3: GPU is lost");
+        let status = with(inventory, health);
+        assert_eq!(status.message, "GPU 3 (GPU-a): GPU is lost");
     }
 
     #[test]
@@ -357,11 +525,51 @@ mod tests {
             uuid: None,
             reason: "lost".to_owned(),
         });
-        let status = Status::new(None, loaded(None), Arc::new(inventory), &health, None, None);
+        let status = with(inventory, health);
         assert_eq!((status.phase, status.ready), (Phase::Degraded, true));
         assert_eq!(
             status.message,
-            "GPU 3: lost; GPU-a GPU instance 7 compute instance 0: XID 48"
+            "GPU 3: lost; GPU-a GPU instance 7 compute instance 0: XID 48 (memory error that ECC could not correct)"
         );
+    }
+
+    #[test]
+    fn what_only_somebody_can_mend_is_not_ready_and_a_server_that_is_away_is() {
+        let cluster = |blocked| {
+            Status::new(Parts {
+                observation: loaded(None),
+                cluster: Some(ClusterStatus {
+                    tainted: None,
+                    error: Some("the API server says".to_owned()),
+                    blocked,
+                }),
+                ..Parts::default()
+            })
+        };
+        assert!(!cluster(true).ready);
+        let away = cluster(false);
+        assert_eq!((away.phase, away.ready), (Phase::Degraded, true));
+        assert_eq!(away.message, "the API server says");
+    }
+
+    #[test]
+    fn a_wanted_layout_that_is_unknown_is_not_ready_though_the_old_one_is_there() {
+        let partition = PartitionStatus {
+            step: PartitionStep::Done,
+            done: true,
+            complaint: Some("cannot read it".to_owned()),
+            ..PartitionStatus::default()
+        };
+        let status = status(loaded(Some(partition)), None);
+        assert_eq!((status.phase, status.ready), (Phase::Degraded, false));
+        assert_eq!(status.message, "cannot read it");
+    }
+
+    #[test]
+    fn what_is_held_back_is_no_fault() {
+        let at = Location::slice("GPU-a".parse().unwrap(), 7, 0);
+        let status = with(inventory(), Health::from_iter([(at, Fault::HeldBack)]));
+        assert_eq!((status.faults.len(), status.held_back), (0, 1));
+        assert_eq!(status.phase, Phase::Ready);
     }
 }

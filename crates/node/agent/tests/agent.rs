@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "../../device-plugin/tests/support/kubelet.rs"]
+#[path = "../../device-plugin/tests/it/kubelet.rs"]
 mod kubelet;
 #[path = "support/node.rs"]
 mod node;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use kubelet::Kubelet;
 use migpool_agent::{
-    AgentConfig, Discovery, Error, LabelsOutput, PartitionConfig, Phase, probe, run,
+    AgentConfig, Discovery, DriverSearch, Error, LabelsOutput, PartitionConfig, Phase, probe, run,
 };
 use node::Node;
 use nvml_sim::state::Fault;
@@ -206,7 +206,7 @@ async fn a_slice_that_a_pod_holds_is_not_destroyed_and_the_pod_is_named() {
         .await;
     assert_eq!(
         (&status["phase"], &status["ready"]),
-        (&"degraded".into(), &false.into())
+        (&"draining".into(), &false.into())
     );
     assert!(
         status["message"]
@@ -215,8 +215,8 @@ async fn a_slice_that_a_pod_holds_is_not_destroyed_and_the_pod_is_named() {
             .contains("default/train"),
         "{status}"
     );
-    // What is there stays advertised: the pod's slice must not look as if it had vanished.
-    kubelet.until_counts(MIG_1G, 7, 7).await;
+    // What is there stays known: the pod's slice must not look as if it had vanished. Nobody new gets one.
+    kubelet.until_counts(MIG_1G, 7, 0).await;
 
     pods.release();
     kubelet.until_counts(MIG_3G, 2, 2).await;
@@ -251,7 +251,7 @@ async fn one_shot_labels_stay_and_the_agent_ends() {
     let node = Node::with_gpus(1);
     let labels = node.path("gfd");
     let config = AgentConfig {
-        driver_root: node.root(),
+        driver: DriverSearch::at(node.root()),
         discovery: Some(Discovery {
             output: LabelsOutput::File(labels.clone()),
             oneshot: true,
@@ -269,6 +269,7 @@ async fn one_shot_labels_stay_and_the_agent_ends() {
 async fn health_readiness_and_metrics_are_answered() {
     let mut node = Node::with_gpus(1);
     let address = free_address();
+    fs::create_dir(node.kubelet_dir()).unwrap();
     let mut config = node.config("1g.5gb", "single");
     config.listen = Some(address);
     node.start(config);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "../../device-plugin/tests/support/kubelet.rs"]
+#[path = "../../device-plugin/tests/it/kubelet.rs"]
 mod kubelet;
 #[path = "support/node.rs"]
 mod node;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use device_plugin::Recovery;
-use migpool_agent::{AgentConfig, Error, PartitionConfig, run};
+use migpool_agent::{AgentConfig, Drain, DriverSearch, Error, LayoutSource, PartitionConfig, run};
 use nvml_sim::DriverRoot;
 use nvml_sim::state::Fault;
 use partition::{Options, Partitioner};
@@ -69,9 +69,10 @@ impl Node {
     pub(crate) fn config(&self, layout: &str, mig_strategy: &str) -> AgentConfig {
         AgentConfig {
             node_name: Some("node-1".to_owned()),
-            driver_root: self.root(),
+            driver: DriverSearch::at(self.root()),
             partition: Some(PartitionConfig {
-                layout: layout.parse().unwrap(),
+                layout: LayoutSource::Fixed(layout.parse().unwrap()),
+                drain: Drain::Wait,
                 state_dir: self.path("state"),
                 replace_all: true,
                 pod_resources: None,
