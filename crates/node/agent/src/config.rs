@@ -64,6 +64,28 @@ impl Default for AgentConfig {
     }
 }
 
+impl AgentConfig {
+    /// Whether pods are evicted where they are in the way.
+    pub(crate) fn evicts(&self) -> bool {
+        let partition = self.partition.as_ref();
+        partition.is_some_and(|partition| partition.drain == Drain::Evict)
+    }
+
+    /// Whether any part has something to say to the API server.
+    pub(crate) fn needs_cluster(&self) -> bool {
+        let labels = self.discovery.as_ref();
+        self.node_status
+            || self.evicts()
+            || labels.is_some_and(|labels| labels.output.is_in_cluster())
+    }
+
+    /// Whether there is nothing to do but to write labels once.
+    pub(crate) fn is_one_shot_discovery(&self) -> bool {
+        let once = self.discovery.as_ref().is_some_and(|labels| labels.oneshot);
+        once && self.plugin.is_none() && self.partition.is_none()
+    }
+}
+
 /// How the GPUs are to be partitioned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionConfig {

@@ -54,6 +54,20 @@ pub enum EvictionState {
     },
 }
 
+impl EvictionState {
+    /// In a word.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Ending => "ending",
+            Self::Blocked { .. } => "blocked",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
 /// A pod that is evicted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EvictionStatus {

@@ -43,6 +43,8 @@ mod node_status;
 mod observation;
 mod owner;
 mod partitioning;
+mod parts;
+mod reporter;
 mod run;
 mod schedule;
 mod settings;

@@ -9,7 +9,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::Status;
-use crate::evictions::EvictionState;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -18,60 +17,72 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 /// The figures that a status has in it. Built for each request: it is small, and so never out of date.
 pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
-    let mut registry = Registry::with_prefix("migpool");
-    let mut add = |name: &str, help: &str| -> Family<Labels, Gauge> {
-        let family = Family::default();
-        registry.register(name, help, family.clone());
-        family
-    };
-
-    let agent = add("agent_ready", "1 when the node is what it was asked to be");
+    let mut figures = Figures(Registry::with_prefix("migpool"));
+    let agent = figures.add("agent_ready", "1 when the node is what it was asked to be");
     set(
         &agent,
         &vec![("phase", status.phase.as_str().to_owned())],
         usize::from(status.ready),
     );
+    figures.gpus(status);
+    figures.devices(status);
+    figures.partition(status);
+    let mut text = String::new();
+    encode(&mut text, &figures.0)?;
+    Ok(text)
+}
 
-    let slices = add(
-        "slices",
-        "MIG devices by profile and by what can be had of them",
-    );
-    for ((profile, state), count) in slices_by_state(status) {
-        let labels = vec![("profile", profile), ("state", state.to_owned())];
-        set(&slices, &labels, count);
+struct Figures(Registry);
+
+impl Figures {
+    fn add(&mut self, name: &str, help: &str) -> Family<Labels, Gauge> {
+        let family = Family::default();
+        self.0.register(name, help, family.clone());
+        family
     }
 
-    let gpus = add("gpus", "GPUs that answer and that do not");
-    let mig = add("mig_devices", "MIG devices by GPU and profile");
-    if let Some(inventory) = &status.inventory {
-        set(
-            &gpus,
-            &vec![("state", "answering".to_owned())],
-            inventory.gpus.len(),
+    /// What there is, and what is wrong with it.
+    fn gpus(&mut self, status: &Status) {
+        let gpus = self.add("gpus", "GPUs that answer and that do not");
+        let mig = self.add("mig_devices", "MIG devices by GPU and profile");
+        if let Some(inventory) = &status.inventory {
+            let state = |state: &str| vec![("state", state.to_owned())];
+            set(&gpus, &state("answering"), inventory.gpus.len());
+            set(&gpus, &state("failed"), inventory.failed.len());
+            for entry in inventory.mig_devices() {
+                let labels = vec![
+                    ("gpu", entry.gpu.uuid.to_string()),
+                    ("profile", entry.device.profile.to_string()),
+                ];
+                mig.get_or_create(&labels).inc();
+            }
+        }
+        let slices = self.add(
+            "slices",
+            "MIG devices by profile and by what can be had of them",
         );
-        set(
-            &gpus,
-            &vec![("state", "failed".to_owned())],
-            inventory.failed.len(),
-        );
-        for entry in inventory.mig_devices() {
-            let labels = vec![
-                ("gpu", entry.gpu.uuid.to_string()),
-                ("profile", entry.device.profile.to_string()),
-            ];
-            mig.get_or_create(&labels).inc();
+        for ((profile, state), count) in slices_by_state(status) {
+            let labels = vec![("profile", profile), ("state", state.to_owned())];
+            set(&slices, &labels, count);
+        }
+        let faults = self.add("faults", "Faults that are not over, by GPU");
+        for fault in &status.faults {
+            let labels = vec![("gpu", fault.gpu.clone()), ("fault", fault.fault.clone())];
+            faults.get_or_create(&labels).inc();
         }
     }
 
-    let devices = add(
-        "devices",
-        "Devices advertised to the kubelet by resource and health",
-    );
-    let registered = add(
-        "resource_registered",
-        "1 when the kubelet has taken the resource",
-    );
-    if let Some(plugin) = &status.plugin {
+    /// What the kubelet is told.
+    fn devices(&mut self, status: &Status) {
+        let devices = self.add(
+            "devices",
+            "Devices advertised to the kubelet by resource and health",
+        );
+        let registered = self.add(
+            "resource_registered",
+            "1 when the kubelet has taken the resource",
+        );
+        let Some(plugin) = &status.plugin else { return };
         for (resource, status) in &plugin.resources {
             let labels = |health: &str| {
                 vec![
@@ -90,64 +101,43 @@ pub(crate) fn text(status: &Status) -> Result<String, std::fmt::Error> {
         }
     }
 
-    let faults = add("faults", "Faults that are not over, by GPU");
-    for fault in &status.faults {
-        let labels = vec![("gpu", fault.gpu.clone()), ("fault", fault.fault.clone())];
-        faults.get_or_create(&labels).inc();
-    }
-
-    let layout = add(
-        "partition_done",
-        "1 when the GPUs were brought to the wanted layout",
-    );
-    if let Some(partition) = status.partition.as_ref().filter(|it| !it.layout.is_empty()) {
-        set(
-            &layout,
-            &vec![("layout", partition.layout.clone())],
-            usize::from(partition.done),
+    /// The layout, and what it takes to get there.
+    fn partition(&mut self, status: &Status) {
+        let done = self.add(
+            "partition_done",
+            "1 when the GPUs were brought to the wanted layout",
         );
-    }
-
-    let drains = add(
-        "drains",
-        "How often a layout had to wait for those who used what had to go, since the agent started",
-    );
-    let blockers = add("drain_blockers", "Who uses what has to go, by kind");
-    if let Some(partition) = &status.partition {
-        set(
-            &drains,
-            &Vec::new(),
-            usize::try_from(partition.drains).unwrap_or(usize::MAX),
+        let drains = self.add(
+            "drains",
+            "How often a layout had to wait for those who used what had to go, since the agent started",
         );
+        let blockers = self.add("drain_blockers", "Who uses what has to go, by kind");
+        let evictions = self.add(
+            "evictions",
+            "Pods that are being evicted, by how that stands",
+        );
+        let Some(partition) = &status.partition else {
+            return;
+        };
+        if !partition.layout.is_empty() {
+            let labels = vec![("layout", partition.layout.clone())];
+            set(&done, &labels, usize::from(partition.done));
+        }
+        let count = usize::try_from(partition.drains).unwrap_or(usize::MAX);
+        set(&drains, &Vec::new(), count);
         let pods = partition
             .blockers
             .iter()
             .filter(|it| it.pod.is_some())
             .count();
-        set(&blockers, &vec![("kind", "pod".to_owned())], pods);
-        let others = partition.blockers.len() - pods;
-        set(&blockers, &vec![("kind", "other".to_owned())], others);
+        let kind = |kind: &str| vec![("kind", kind.to_owned())];
+        set(&blockers, &kind("pod"), pods);
+        set(&blockers, &kind("process"), partition.blockers.len() - pods);
+        for eviction in &status.evictions {
+            let labels = vec![("state", eviction.state.as_str().to_owned())];
+            evictions.get_or_create(&labels).inc();
+        }
     }
-    let evictions = add(
-        "evictions",
-        "Pods that are being evicted, by how that stands",
-    );
-    for eviction in &status.evictions {
-        let state = match eviction.state {
-            EvictionState::Due => "due",
-            EvictionState::Ending => "ending",
-            EvictionState::Blocked { .. } => "blocked",
-            EvictionState::Refused { .. } => "refused",
-            EvictionState::Failed { .. } => "failed",
-        };
-        evictions
-            .get_or_create(&vec![("state", state.to_owned())])
-            .inc();
-    }
-
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
 }
 
 /// How many slices of each profile can be given away, are held back, or cannot be used.

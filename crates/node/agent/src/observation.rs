@@ -100,7 +100,7 @@ impl Blocker {
             holders.map(move |holder| of(held, holder))
         });
         // In an order of their own, whatever order the kubelet told them in.
-        BTreeSet::from_iter(all).into_iter().collect()
+        all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

@@ -199,13 +199,12 @@ impl Settings {
                 .unwrap_or_else(|| "default".to_owned()),
         };
         match &self.output {
-            Some(OutputKind::File) => file(),
             Some(OutputKind::Path(path)) => LabelsOutput::File(path.clone()),
             Some(OutputKind::Stdout) => LabelsOutput::Stdout,
             Some(OutputKind::Node) => LabelsOutput::Node,
             Some(OutputKind::NodeFeature) => node_feature(),
             None if self.use_node_feature_api == Some(true) => node_feature(),
-            None => file(),
+            Some(OutputKind::File) | None => file(),
         }
     }
 

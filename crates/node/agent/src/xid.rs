@@ -15,7 +15,7 @@ pub(crate) const fn meaning(xid: u64) -> Option<&'static str> {
         64 => "a bad memory row could not be remapped",
         68 => "video processor exception",
         69 => "graphics engine class error",
-        74 => "NVLink error",
+        74 | 144..=150 => "NVLink error",
         79 => "GPU fell off the bus",
         92 => "many memory errors corrected by ECC",
         94 => "uncorrectable memory error, contained to one application",
@@ -29,7 +29,6 @@ pub(crate) const fn meaning(xid: u64) -> Option<&'static str> {
         137 => "NVLink privilege error",
         140 => "unrecovered ECC error",
         143 => "GPU failed to initialise",
-        144..=150 => "NVLink error",
         154 => "the GPU asks for a recovery action",
         _ => return None,
     })

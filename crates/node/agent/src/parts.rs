@@ -1,0 +1,191 @@
+//! Starts the agent's parts, each over the channels of those that it reads.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use device_plugin::{Health, PluginStatus};
+use nvml::Inventory;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::Connection;
+use crate::inventories::nothing;
+use crate::observation::Observation;
+use crate::owner::{Fence, Owner, OwnerConfig, Published, Pulse};
+use crate::reporter::Reporter;
+use crate::{
+    AgentConfig, ClusterStatus, DiscoveryStatus, Error, discover, evictions, node_status, wanted,
+};
+
+/// The receiving ends of everything that is published.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    pub(crate) inventory: watch::Receiver<Arc<Inventory>>,
+    /// What of it the device plugin is to advertise.
+    pub(crate) advertised: watch::Receiver<Arc<Inventory>>,
+    pub(crate) health: watch::Receiver<Arc<Health>>,
+    pub(crate) observation: watch::Receiver<Observation>,
+}
+
+/// Which part ended.
+pub(crate) enum Ended {
+    Discovery,
+    Other,
+}
+
+/// The parts that run.
+pub(crate) struct Parts {
+    pub(crate) running: JoinSet<Result<Ended, Error>>,
+    /// The thread that holds NVML ends some time after this is dropped.
+    _owner: mpsc::Sender<()>,
+}
+
+/// Starts whatever is asked for, and who puts its status together.
+pub(crate) async fn start(
+    config: AgentConfig,
+    complaints: watch::Receiver<Option<String>>,
+    pulse: &Arc<Pulse>,
+    stop: &CancellationToken,
+) -> Result<(Parts, Reporter), Error> {
+    let connection = match config.cluster.clone().filter(|_| config.needs_cluster()) {
+        Some(cluster) => Some(Connection::open(cluster, stop.clone()).await),
+        None => None,
+    };
+    let for_status = connection.clone().filter(|_| config.node_status);
+    let for_evictions = connection.clone().filter(|_| config.evicts());
+
+    let fence = watch::Sender::new(Fence::Down);
+    let kept_off = for_status.is_some().then(|| fence.subscribe());
+    let (watched, owner) = start_owner(&config, kept_off, Arc::clone(pulse), stop)?;
+    let mut running = JoinSet::new();
+    let plugin = config.plugin.map(|mut plugin| {
+        // A layout that is being worked on may break the strategy's rules for a while.
+        plugin.fail_on_init_error &= config.partition.is_none();
+        let (status, receiver) = watch::channel(PluginStatus::default());
+        let run = run_plugin(plugin, watched.clone(), status, stop.clone());
+        running.spawn(async move { run.await.map(|()| Ended::Other) });
+        receiver
+    });
+    let discovery = config.discovery.map(|discovery| {
+        let (status, receiver) = watch::channel(DiscoveryStatus::default());
+        let (inventory, observation) = (watched.inventory.clone(), watched.observation.clone());
+        let stop = stop.clone();
+        let run = discover::run(discovery, connection, inventory, observation, status, stop);
+        running.spawn(async move { run.await.map(|()| Ended::Discovery) });
+        receiver
+    });
+    let evictions = for_evictions.map(|connection| {
+        let (status, receiver) = watch::channel(Vec::new());
+        let run = evictions::run(
+            connection,
+            watched.observation.clone(),
+            status,
+            stop.clone(),
+        );
+        running.spawn(async move {
+            run.await;
+            Ok(Ended::Other)
+        });
+        receiver
+    });
+    let status = watch::Sender::new(Arc::default());
+    let cluster = for_status.map(|connection| {
+        let (published, receiver) = watch::channel(ClusterStatus::default());
+        let run = node_status::run(
+            connection,
+            status.subscribe(),
+            published,
+            fence,
+            stop.clone(),
+        );
+        running.spawn(async move {
+            run.await;
+            Ok(Ended::Other)
+        });
+        receiver
+    });
+    let reporter = Reporter {
+        node: config.node_name,
+        file: config.status_file,
+        watched,
+        complaints,
+        plugin,
+        discovery,
+        cluster,
+        evictions,
+        status,
+        unsaved: false,
+    };
+    let parts = Parts {
+        running,
+        _owner: owner,
+    };
+    Ok((parts, reporter))
+}
+
+/// Starts the thread that holds NVML. It ends some time after the returned sender is dropped.
+fn start_owner(
+    config: &AgentConfig,
+    fence: Option<watch::Receiver<Fence>>,
+    pulse: Arc<Pulse>,
+    stop: &CancellationToken,
+) -> Result<(Watched, mpsc::Sender<()>), Error> {
+    let inventory = watch::Sender::new(Arc::new(nothing()));
+    let advertised = watch::Sender::new(Arc::new(nothing()));
+    let health = watch::Sender::new(Arc::new(Health::default()));
+    let observation = watch::Sender::new(Observation::default());
+    let watched = Watched {
+        inventory: inventory.subscribe(),
+        advertised: advertised.subscribe(),
+        health: health.subscribe(),
+        observation: observation.subscribe(),
+    };
+    let owner_config = OwnerConfig {
+        driver: config.driver.clone(),
+        partition: config.partition.clone().map(|partition| {
+            let wanted = wanted::follow(partition.layout.clone(), stop.clone());
+            (partition, wanted)
+        }),
+        fence,
+        sysfs: config.sysfs.clone(),
+        health_checks: config
+            .plugin
+            .as_ref()
+            .map(|plugin| plugin.health_checks.clone())
+            .unwrap_or_default(),
+        recovery: config.recovery,
+        look_interval: config.look_interval,
+    };
+    let published = Published {
+        inventory,
+        advertised,
+        health,
+        observation,
+        pulse,
+    };
+    let (stop, stopped) = mpsc::channel();
+    let owner = Owner::new(owner_config, published, stopped);
+    thread::Builder::new()
+        .name("nvml".to_owned())
+        .spawn(move || owner.run())
+        .map_err(Error::Thread)?;
+    Ok((watched, stop))
+}
+
+/// The device plugin, from when there is something to say: it never registers half-initialised.
+async fn run_plugin(
+    config: device_plugin::Config,
+    mut watched: Watched,
+    status: watch::Sender<PluginStatus>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        seen = watched.observation.wait_for(|now| now.seen) => {
+            seen.map_err(|_| Error::OwnerDied)?;
+        }
+    }
+    device_plugin::run(config, watched.advertised, watched.health, status, stop).await?;
+    Ok(())
+}
