@@ -436,12 +436,8 @@ impl Owner {
 
     /// Why a node that has no driver should have one.
     fn is_expected(&self) -> Option<String> {
-        match hardware::gpus(&self.config.sysfs) {
-            0 if self.had_driver => Some("there was one before".to_owned()),
-            0 => None,
-            1 => Some("the machine has an NVIDIA GPU".to_owned()),
-            gpus => Some(format!("the machine has {gpus} NVIDIA GPUs")),
-        }
+        hardware::evidence(&self.config.sysfs, &self.config.driver.folders())
+            .or_else(|| self.had_driver.then(|| "there was one before".to_owned()))
     }
 }
 

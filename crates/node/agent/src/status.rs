@@ -396,7 +396,10 @@ fn waiting(plugin: &PluginStatus) -> Option<String> {
         .find_map(|(resource, status)| match &status.registration {
             Registration::Registered => None,
             Registration::WaitingForKubelet => {
-                Some(format!("waiting for the kubelet, to register {resource}"))
+                let socket = plugin.kubelet_socket.display().to_string();
+                let at = [" at ", &socket].concat();
+                let at = if socket.is_empty() { "" } else { &at };
+                Some(format!("waiting for the kubelet{at}, to register {resource}"))
             }
             Registration::Failed(reason) => Some(format!("{resource} is not registered: {reason}")),
         })

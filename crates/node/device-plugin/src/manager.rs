@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubelet_api::device_plugin::v1beta1::KUBELET_SOCKET;
 use nvml::Inventory;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -42,6 +45,17 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// The folder that was mounted for the kubelet's socket is deleted. Whatever lies at its path now can only be seen by
+    /// mounting it anew.
+    #[error(
+        "the kubelet's folder {} was deleted, and what is mounted here is what is left of it: start again, to see the one \
+         that has taken its place",
+        folder.display()
+    )]
+    FolderDeleted {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The node breaks the strategy's rules from the start, and the plugin was told to fail then.
     #[error("{0} (set fail-on-init-error to false to wait for it to change)")]
     Strategy(#[from] StrategyError),
@@ -62,7 +76,7 @@ pub enum Error {
 /// A kubelet that is not there, nor even its folder, is waited for.
 ///
 /// # Errors
-/// When the kubelet's folder cannot be watched, or the watch ends, or at the start when the node breaks the strategy's rules and
+/// When the kubelet's folder cannot be watched, or was deleted under its mount, or the watch ends, or at the start when the node breaks the strategy's rules and
 /// [`Config::fail_on_init_error`] is set.
 pub async fn run(
     config: Config,
@@ -142,6 +156,11 @@ async fn serve(
                     break;
                 }
             }
+        }
+        if is_deleted(&manager.config.kubelet_dir) {
+            let folder = manager.config.kubelet_dir.clone();
+            end = Err(Error::FolderDeleted { folder });
+            break;
         }
         let now = (
             inventory.borrow_and_update().clone(),
@@ -283,6 +302,7 @@ impl Manager {
     fn publish(&self, error: Option<String>, warnings: Vec<String>) {
         self.status.send_if_modified(|status| {
             let mut now = PluginStatus {
+                kubelet_socket: self.config.kubelet_dir.join(KUBELET_SOCKET),
                 error,
                 warnings,
                 ..status.clone()
@@ -327,10 +347,28 @@ impl Manager {
     }
 }
 
+/// Whether a folder is there by a mount alone: nobody has a name for it any more.
+fn is_deleted(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| metadata.nlink() == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_support::{a100, inventory};
+
+    #[test]
+    fn a_deleted_folder_is_told_from_one_that_is_there_and_from_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = fs::File::open(folder.path()).unwrap();
+        // As a mount does, this leads to the folder whatever becomes of its name.
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
+        assert!(!is_deleted(Path::new(&path)));
+        let name = folder.path().to_owned();
+        folder.close().unwrap();
+        assert!(is_deleted(Path::new(&path)));
+        assert!(!is_deleted(&name));
+    }
 
     #[tokio::test]
     async fn a_watch_of_the_kubelet_that_ends_by_itself_is_an_error() {

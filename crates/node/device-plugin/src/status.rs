@@ -1,6 +1,7 @@
 //! What the plugin is doing, for whoever wants to show it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -9,6 +10,8 @@ use crate::{Resource, Table};
 /// What the plugin is doing at the moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PluginStatus {
+    /// Where the kubelet's socket is expected; empty until the plugin has begun.
+    pub kubelet_socket: PathBuf,
     /// Every resource that is or was advertised.
     pub resources: BTreeMap<Resource, ResourceStatus>,
     /// Why nothing (new) is advertised, if so.
