@@ -115,14 +115,6 @@ impl DriverSearch {
         }
     }
 
-    /// The control device of a driver, where one is loaded though its library may be missing.
-    pub(crate) fn control_device(&self) -> Option<PathBuf> {
-        let folders = self.folders().into_iter();
-        folders
-            .map(|folder| folder.join("dev/nvidiactl"))
-            .find(|device| device.exists())
-    }
-
     fn seen_from_here(&self, on_node: &Path) -> PathBuf {
         let below = on_node.strip_prefix("/").unwrap_or(on_node);
         if below.as_os_str().is_empty() {
@@ -203,22 +195,6 @@ mod tests {
             nowhere.path().display()
         );
         assert_eq!(error.to_string(), expected);
-    }
-
-    #[test]
-    fn a_loaded_driver_without_its_library_is_told_from_none() {
-        let host = tempfile::tempdir().unwrap();
-        let search = DriverSearch {
-            host_root: host.path().to_owned(),
-            root: DriverRoot::Auto,
-            mounted_at: None,
-        };
-        assert_eq!(search.control_device(), None);
-        let device = host.path().join("run/nvidia/driver/dev/nvidiactl");
-        std::fs::create_dir_all(device.parent().unwrap()).unwrap();
-        std::fs::write(&device, "").unwrap();
-        assert!(search.load().unwrap_err().is_no_driver());
-        assert_eq!(search.control_device(), Some(device));
     }
 
     #[test]

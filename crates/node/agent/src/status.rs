@@ -399,7 +399,9 @@ fn waiting(plugin: &PluginStatus) -> Option<String> {
                 let socket = plugin.kubelet_socket.display().to_string();
                 let at = [" at ", &socket].concat();
                 let at = if socket.is_empty() { "" } else { &at };
-                Some(format!("waiting for the kubelet{at}, to register {resource}"))
+                Some(format!(
+                    "waiting for the kubelet{at}, to register {resource}"
+                ))
             }
             Registration::Failed(reason) => Some(format!("{resource} is not registered: {reason}")),
         })
