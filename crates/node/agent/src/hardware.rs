@@ -1,7 +1,7 @@
-//! Whether a machine has NVIDIA GPUs, without asking a driver.
+//! Whether a machine should have an NVIDIA driver, without asking one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// NVIDIA's PCI vendor id, as the kernel writes it.
 const NVIDIA: &str = "0x10de";
@@ -9,8 +9,21 @@ const NVIDIA: &str = "0x10de";
 /// The PCI base class of display controllers, to which GPUs belong; NVIDIA makes network cards and switches, too.
 const DISPLAY: &str = "0x03";
 
+/// Why a machine should have a driver: it has GPUs, or a driver's device nodes in one of the folders where its library
+/// was looked for.
+pub(crate) fn evidence(sysfs: &Path, folders: &[PathBuf]) -> Option<String> {
+    match gpus(sysfs) {
+        0 => {}
+        1 => return Some("the machine has an NVIDIA GPU".to_owned()),
+        gpus => return Some(format!("the machine has {gpus} NVIDIA GPUs")),
+    }
+    let nodes = folders.iter().map(|folder| folder.join("dev/nvidiactl"));
+    let node = nodes.into_iter().find(|node| node.exists())?;
+    Some(format!("there is a driver's {}", node.display()))
+}
+
 /// How many NVIDIA GPUs the kernel sees on the PCI bus, by the system's device tree.
-pub(crate) fn gpus(sysfs: &Path) -> usize {
+fn gpus(sysfs: &Path) -> usize {
     let Ok(devices) = fs::read_dir(sysfs.join("bus/pci/devices")) else {
         return 0;
     };
@@ -47,5 +60,21 @@ mod tests {
             fs::write(folder.join("class"), format!("{class}\n")).unwrap();
         }
         assert_eq!(gpus(sysfs.path()), 2);
+        assert_eq!(
+            evidence(sysfs.path(), &[]).as_deref(),
+            Some("the machine has 2 NVIDIA GPUs")
+        );
+    }
+
+    #[test]
+    fn device_nodes_without_a_library_are_those_of_a_driver_that_is_not_all_there() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = [root.path().join("elsewhere"), root.path().to_owned()];
+        let sysfs = root.path().join("sys");
+        assert_eq!(evidence(&sysfs, &folders), None);
+        fs::create_dir(root.path().join("dev")).unwrap();
+        fs::write(root.path().join("dev/nvidiactl"), "").unwrap();
+        let why = evidence(&sysfs, &folders).unwrap();
+        assert!(why.starts_with("there is a driver's /"), "{why}");
     }
 }

@@ -99,9 +99,17 @@ impl Events {
     async fn say(&mut self, key: &Key, action: &str) -> Result<String, Error> {
         let uid = match &self.uid {
             Some(uid) => uid.clone(),
-            None => self.client.metadata().await?.uid,
+            None => match self.client.metadata().await {
+                Ok(metadata) => {
+                    self.uid = Some(metadata.uid.clone());
+                    metadata.uid
+                }
+                // The kubelet's own events on the node have its name here, and those that show a node's events look for
+                // both.
+                Err(Error::Forbidden { .. }) => self.client.node().to_owned(),
+                Err(error) => return Err(error),
+            },
         };
-        self.uid = Some(uid.clone());
         let body = body(
             self.client.node(),
             &uid,

@@ -50,3 +50,13 @@ async fn an_event_that_could_not_be_said_is_said_the_next_time() {
     events.publish(&lost(3)).await.unwrap();
     assert_eq!(server.asked()[3].line(), CREATE);
 }
+
+#[tokio::test]
+async fn an_event_needs_no_other_right_than_that_to_events() {
+    let message = r#"nodes "mignode" is forbidden: User "u" cannot get resource "nodes" in API group "" at the cluster scope"#;
+    let forbidden = status(403, "Forbidden", message, &json!({}));
+    let server = ApiServer::answering([forbidden, done(201)]).await;
+    let mut events = server.client.events("migpool-agent");
+    events.publish(&lost(3)).await.unwrap();
+    assert_eq!(server.asked()[1].body["regarding"]["uid"], "mignode");
+}
