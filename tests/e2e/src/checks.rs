@@ -174,11 +174,19 @@ pub(crate) fn each_sees_its_own(
             );
             ensure!(logs.contains_key(name), "pod {name} shows nothing");
         }
-        // What is seen now counts, and is not looked at again until it pleases.
+        // What is seen now counts, and is not looked at again until it pleases. But a log may have lost lines with the
+        // container runtime that wrote it: then the container itself is asked.
         let own = before.keys().map(|name| {
-            let log = logs.get(name).map_or("", String::as_str);
-            let seen = Seen::from_smi(log).with_context(|| format!("in pod {name}"))?;
-            compare(name, &seen, holds(name).map_or(&[], Vec::as_slice))?;
+            let held = holds(name).map_or(&[][..], Vec::as_slice);
+            let judge = |printed: &str| -> anyhow::Result<Seen> {
+                let seen = Seen::from_smi(printed).with_context(|| format!("in pod {name}"))?;
+                compare(name, &seen, held)?;
+                Ok(seen)
+            };
+            let seen = logs.get(name).and_then(|log| judge(log).ok()).map_or_else(
+                || judge(&world.kubectl(&["exec", name, "--", "nvidia-smi", "-L"])?),
+                Ok,
+            )?;
             Ok((name.clone(), seen.slice_uuids()))
         });
         Ok(own.collect::<anyhow::Result<BTreeMap<_, _>>>())
@@ -304,20 +312,31 @@ impl<'w> CpuWork<'w> {
     }
 }
 
-/// Runs the article's pod for CPU work, new, on a node, to its end.
+/// Runs new pods without slices, one on each of these nodes, to their end.
 ///
 /// # Errors
-/// It does not come to its end.
-pub(crate) fn new_cpu_work_runs(world: &World, node: &str) -> anyhow::Result<()> {
-    let name = format!("cpu-new-{node}");
-    let pod = PodSpec::counting(&name, node).running(pods::CUDA, &["/bin/sh", "-c", "echo done"]);
-    world.apply(&[pod.manifest()])?;
-    until(&format!("pod {name} to end well"), LATER, || {
-        let pod = world.pod(&name)?;
-        ensure!(pod.phase == "Succeeded", "{}", pod.line());
-        Ok(())
-    })?;
-    world.delete_pods(&[&name])
+/// One does not come to its end.
+pub(crate) fn new_cpu_work_runs(world: &World, nodes: &[&str]) -> anyhow::Result<()> {
+    let names: Vec<_> = nodes.iter().map(|node| format!("cpu-new-{node}")).collect();
+    let pods: Vec<_> = names
+        .iter()
+        .zip(nodes)
+        .map(|(name, node)| {
+            PodSpec::counting(name, node)
+                .running(pods::CUDA, &["/bin/sh", "-c", "echo done"])
+                .manifest()
+        })
+        .collect();
+    world.apply(&pods)?;
+    for name in &names {
+        until(&format!("pod {name} to end well"), LATER, || {
+            let pod = world.pod(name)?;
+            ensure!(pod.phase == "Succeeded", "{}", pod.line());
+            Ok(())
+        })?;
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    world.delete_pods(&names)
 }
 
 #[cfg(test)]

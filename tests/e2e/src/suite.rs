@@ -50,10 +50,12 @@ pub(crate) struct Chosen {
 /// A name that is no suite's and no test's.
 pub(crate) fn choose(suites: &[Suite], wanted: &[String]) -> anyhow::Result<Vec<Chosen>> {
     for name in wanted {
-        if !suites
-            .iter()
-            .any(|suite| suite.tests.iter().any(|test| names(suite, test, name)))
-        {
+        if !suites.iter().any(|suite| {
+            suite
+                .tests
+                .iter()
+                .any(|test| names(suites, suite, test, name))
+        }) {
             let known: Vec<_> = suites.iter().map(|suite| suite.name).collect();
             bail!(
                 "no suite and no test is called {name}; the suites are {}",
@@ -65,7 +67,7 @@ pub(crate) fn choose(suites: &[Suite], wanted: &[String]) -> anyhow::Result<Vec<
         .iter()
         .flat_map(|suite| suite.tests.iter().map(move |test| (suite, test)))
         .filter(|(suite, test)| {
-            wanted.is_empty() || wanted.iter().any(|name| names(suite, test, name))
+            wanted.is_empty() || wanted.iter().any(|name| names(suites, suite, test, name))
         })
         .map(|(suite, test)| Chosen {
             name: format!("{}::{}", suite.name, test.name),
@@ -74,8 +76,12 @@ pub(crate) fn choose(suites: &[Suite], wanted: &[String]) -> anyhow::Result<Vec<
         .collect())
 }
 
-fn names(suite: &Suite, test: &Test, wanted: &str) -> bool {
-    suite.name == wanted || format!("{}::{}", suite.name, test.name).contains(wanted)
+fn names(suites: &[Suite], suite: &Suite, test: &Test, wanted: &str) -> bool {
+    if suites.iter().any(|suite| suite.name == wanted) {
+        suite.name == wanted
+    } else {
+        format!("{}::{}", suite.name, test.name).contains(wanted)
+    }
 }
 
 /// Runs a test on a fresh world. Where it fails, what the cluster looks like is added to why.

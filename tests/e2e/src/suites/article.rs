@@ -110,8 +110,7 @@ fn as_printed(world: &World, profile: &str, strategy: &str) -> Outcome {
     labelled(world, profile, strategy)?;
 
     manifest(world, profile, strategy)?;
-    checks::new_cpu_work_runs(world, MIGNODE)?;
-    checks::new_cpu_work_runs(world, CPUNODE)?;
+    checks::new_cpu_work_runs(world, &[MIGNODE, CPUNODE])?;
     work.went_on()
 }
 
@@ -134,6 +133,7 @@ fn one_chart(world: &World, strategy: &str) -> Outcome {
     checks::described(world, node, resource, count)?;
     labelled(world, "MIG1g", strategy)?;
     manifest(world, "MIG1g", strategy)?;
+    world.delete_pods(&[&format!("nvidia-{strategy}"), "pynvml"])?;
     checks::all_can_be_had(world, node, resource, count)?;
     work.went_on()
 }
@@ -163,7 +163,7 @@ fn manifest(world: &World, profile: &str, strategy: &str) -> Outcome {
         own.is_disjoint(&other),
         "two pods have the same slice: {own:?}"
     );
-    world.delete_pods(&[&pod, "pynvml"])
+    Ok(())
 }
 
 /// The labels say the strategy and the slices.

@@ -168,7 +168,7 @@ fn full_house(world: &World) -> Outcome {
         );
         Ok(())
     })?;
-    checks::new_cpu_work_runs(world, MIGNODE)?;
+    checks::new_cpu_work_runs(world, &[MIGNODE])?;
     let freed = checks::sees_what_it_holds(world, node, "full-23", 1)?;
     world.delete_pods(&["full-23"])?;
     world.running("next", LATER)?;

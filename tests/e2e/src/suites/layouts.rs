@@ -550,7 +550,7 @@ fn every_kind(world: &World) -> Outcome {
         ensure!(idle.runs(), "{}", idle.line());
         Ok(())
     })?;
-    checks::new_cpu_work_runs(world, CPUNODE)?;
+    checks::new_cpu_work_runs(world, &[CPUNODE])?;
     world.delete_pods(&["on-a100", "on-h100"])?;
 
     // The same node gets sizes of its own, of which an A100 has none.

@@ -587,7 +587,7 @@ fn idle(world: &World) -> Outcome {
     // It leaves the node as it is, and what runs there.
     let after = Traces::of(world, world.node(CPUNODE))?;
     ensure!(before == after, "it was {before:?}, and is {after:?}");
-    checks::new_cpu_work_runs(world, CPUNODE)?;
+    checks::new_cpu_work_runs(world, &[CPUNODE])?;
     footprint::within(world, &pod, footprint::IDLE_GOAL)
 }
 
@@ -703,7 +703,7 @@ fn no_trace(world: &World) -> Outcome {
         "the cluster still has {:?}",
         left.difference(&cluster).collect::<Vec<_>>()
     );
-    checks::new_cpu_work_runs(world, CPUNODE)
+    checks::new_cpu_work_runs(world, &[CPUNODE])
 }
 
 /// Neither the simulated driver nor its mount is left.
