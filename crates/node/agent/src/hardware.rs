@@ -19,7 +19,10 @@ pub(crate) fn evidence(sysfs: &Path, folders: &[PathBuf]) -> Option<String> {
     }
     let nodes = folders.iter().map(|folder| folder.join("dev/nvidiactl"));
     let node = nodes.into_iter().find(|node| node.exists())?;
-    Some(format!("there is a driver's {}", node.display()))
+    Some(format!(
+        "a driver's device node {} is there",
+        node.display()
+    ))
 }
 
 /// How many NVIDIA GPUs the kernel sees on the PCI bus, by the system's device tree.
@@ -75,6 +78,6 @@ mod tests {
         fs::create_dir(root.path().join("dev")).unwrap();
         fs::write(root.path().join("dev/nvidiactl"), "").unwrap();
         let why = evidence(&sysfs, &folders).unwrap();
-        assert!(why.starts_with("there is a driver's /"), "{why}");
+        assert!(why.starts_with("a driver's device node /"), "{why}");
     }
 }

@@ -101,10 +101,10 @@ fn taint(status: &Status) -> Option<bool> {
                     .iter()
                     .any(|it| it.kind != ProblemKind::Unreadable)
             }),
-        PartitionStep::Done => match status.not_advertised() {
-            Some(_) => None,
-            None => Some(false),
-        },
+        PartitionStep::Done => {
+            let is_told = !status.is_being_advertised && status.not_advertised().is_none();
+            is_told.then_some(false)
+        }
     }
 }
 
@@ -160,12 +160,13 @@ fn gpus_healthy(status: &Status) -> Option<NodeCondition> {
     })
 }
 
-/// `None` while the layout was not tried yet.
+/// `None` while the layout was not tried yet, or is about to be told the kubelet.
 fn layout_ready(status: &Status, partition: &PartitionStatus) -> Option<NodeCondition> {
     let layout = &partition.layout;
     let message = || partition.message.clone().unwrap_or_default();
     let (ready, reason, message) = match partition.step {
         PartitionStep::Pending => return None,
+        PartitionStep::Done if status.is_being_advertised => return None,
         PartitionStep::HoldingBack | PartitionStep::Changing => (
             false,
             "Partitioning",
@@ -304,7 +305,7 @@ fn partition_notes(status: &Status, partition: &PartitionStatus, notes: &mut Vec
                 format!("the GPUs do not have the layout {layout} any more: {said}"),
             ),
         )),
-        PartitionStep::Done if status.not_advertised().is_none() => {
+        PartitionStep::Done if !status.is_being_advertised && status.not_advertised().is_none() => {
             let calls = partition.report.iter().flat_map(|report| &report.calls);
             if calls.count() > 0 {
                 let note = format!("the GPUs have the layout {layout}: {}", status.summary());

@@ -138,6 +138,8 @@ impl Owner {
 
     /// Loads the driver, and again whenever it is lost or was not there.
     pub(crate) fn run(mut self) {
+        let wanted = self.partitioning.as_ref().map(Partitioning::status);
+        observe(&self.published.observation, |now| now.partition = wanted);
         let (first, longest) = RELOAD;
         let mut waits = Backoff::new(first, longest);
         loop {

@@ -37,6 +37,7 @@ impl Reporter {
     pub(crate) async fn changed(&mut self) -> bool {
         tokio::select! {
             changed = self.watched.inventory.changed() => changed.is_ok(),
+            changed = self.watched.advertised.changed() => changed.is_ok(),
             changed = self.watched.health.changed() => changed.is_ok(),
             changed = self.watched.observation.changed() => changed.is_ok(),
             () = changed(Some(&mut self.complaints)) => true,
@@ -54,6 +55,7 @@ impl Reporter {
             config: self.complaints.borrow_and_update().clone(),
             observation: self.watched.observation.borrow_and_update().clone(),
             inventory: self.watched.inventory.borrow_and_update().clone(),
+            advertised: self.watched.advertised.borrow_and_update().clone(),
             health: self.watched.health.borrow_and_update().clone(),
             plugin: latest(self.plugin.as_mut()),
             discovery: latest(self.discovery.as_mut()),

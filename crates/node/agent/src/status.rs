@@ -40,6 +40,9 @@ pub struct Status {
     pub evictions: Vec<EvictionStatus>,
     /// What is wrong with which slice.
     pub faults: Vec<FaultStatus>,
+    /// The kubelet is about to be told of what was found last.
+    #[serde(skip)]
+    pub(crate) is_being_advertised: bool,
     /// How many slices and GPUs are held back from new pods, to be partitioned anew.
     pub held_back: usize,
     /// The GPUs.
@@ -129,6 +132,8 @@ pub(crate) struct Parts {
     pub(crate) config: Option<String>,
     pub(crate) observation: Observation,
     pub(crate) inventory: Arc<Inventory>,
+    /// What of it is to be advertised.
+    pub(crate) advertised: Arc<Inventory>,
     pub(crate) health: Arc<Health>,
     pub(crate) plugin: Option<PluginStatus>,
     pub(crate) discovery: Option<DiscoveryStatus>,
@@ -144,6 +149,7 @@ impl Default for Parts {
             config: None,
             observation: Observation::default(),
             inventory: Arc::new(nothing()),
+            advertised: Arc::new(nothing()),
             health: Arc::default(),
             plugin: None,
             discovery: None,
@@ -188,6 +194,10 @@ impl Status {
             })
             .collect();
         let held = parts.health.faults().filter(|(_, fault)| is_held(*fault));
+        let is_being_advertised = parts
+            .plugin
+            .as_ref()
+            .is_some_and(|plugin| plugin.inventory.as_ref() != Some(&parts.advertised));
         let mut status = Self {
             node: parts.node,
             pid: std::process::id(),
@@ -198,6 +208,7 @@ impl Status {
             discovery: parts.discovery,
             cluster: parts.cluster,
             evictions: parts.evictions,
+            is_being_advertised,
             held_back: held.count(),
             faults,
             inventory: parts.observation.seen.then_some(parts.inventory),
@@ -380,7 +391,7 @@ impl Status {
         format!("{}, {}", count(gpus, "GPU"), count(devices, "MIG device"))
     }
 
-    /// What the kubelet has not taken yet, or why nothing is told it.
+    /// What the kubelet has not taken, or why nothing is told it.
     pub(crate) fn not_advertised(&self) -> Option<String> {
         let plugin = self.plugin.as_ref()?;
         plugin.error.clone().or_else(|| waiting(plugin))

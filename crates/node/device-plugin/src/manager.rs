@@ -196,7 +196,7 @@ impl Manager {
     /// Takes in what the node looks like now.
     async fn update(
         &mut self,
-        inventory: &Inventory,
+        inventory: &Arc<Inventory>,
         health: &Health,
     ) -> Result<(), StrategyError> {
         let sysfs = self.config.sysfs.clone();
@@ -252,7 +252,7 @@ impl Manager {
                 self.config.kubelet_dir.display()
             ));
         }
-        self.publish(error, warnings);
+        self.publish(inventory, error, warnings);
         result.map(|_| ())
     }
 
@@ -299,10 +299,11 @@ impl Manager {
         }
     }
 
-    fn publish(&self, error: Option<String>, warnings: Vec<String>) {
+    fn publish(&self, inventory: &Arc<Inventory>, error: Option<String>, warnings: Vec<String>) {
         self.status.send_if_modified(|status| {
             let mut now = PluginStatus {
                 kubelet_socket: self.config.kubelet_dir.join(KUBELET_SOCKET),
+                inventory: Some(Arc::clone(inventory)),
                 error,
                 warnings,
                 ..status.clone()

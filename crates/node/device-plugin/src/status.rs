@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use nvml::Inventory;
 use serde::Serialize;
 
 use crate::{Resource, Table};
@@ -12,6 +14,9 @@ use crate::{Resource, Table};
 pub struct PluginStatus {
     /// Where the kubelet's socket is expected; empty until the plugin has begun.
     pub kubelet_socket: PathBuf,
+    /// The inventory that all of this is about: the one that was taken in last.
+    #[serde(skip)]
+    pub inventory: Option<Arc<Inventory>>,
     /// Every resource that is or was advertised.
     pub resources: BTreeMap<Resource, ResourceStatus>,
     /// Why nothing (new) is advertised, if so.

@@ -45,6 +45,7 @@ fn plugin(registration: Registration) -> PluginStatus {
         registration,
     };
     PluginStatus {
+        inventory: Some(nothing().into()),
         resources: [(resource, status)].into(),
         ..PluginStatus::default()
     }
@@ -145,6 +146,17 @@ fn the_taint_stays_until_the_kubelet_was_told_of_the_slices() {
         taint(PartitionStep::Done, Registration::Registered),
         Some(false)
     );
+}
+
+#[test]
+fn slices_that_the_plugin_has_not_taken_in_yet_are_not_told_of() {
+    let mut parts = with(partition(PartitionStep::Done));
+    parts.plugin = Some(PluginStatus {
+        inventory: None,
+        ..plugin(Registration::Registered)
+    });
+    let report = report_of(parts);
+    assert_eq!((report.taint, report.conditions), (None, None));
 }
 
 #[test]

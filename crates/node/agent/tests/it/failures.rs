@@ -1,18 +1,11 @@
 //! The agent on a node whose driver or GPUs fail for a while.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "../../device-plugin/tests/it/kubelet.rs"]
-mod kubelet;
-#[path = "support/node.rs"]
-mod node;
-
 use std::fs;
 use std::time::Duration;
 
-use kubelet::Kubelet;
+use crate::kubelet::Kubelet;
+use crate::node::Node;
 use migpool_agent::{Discovery, LabelsOutput, PartitionConfig, probe};
-use node::Node;
 use nvml_sim::state::Fault;
 use nvml_sim::{DriverRoot, Return};
 
@@ -94,7 +87,7 @@ async fn a_driver_that_fails_from_the_start_leaves_the_labels_alone() {
     assert_eq!(fs::read_to_string(&labels).unwrap(), "earlier=1\n");
     node.clear_faults();
     let has = |line: &str| fs::read_to_string(&labels).is_ok_and(|text| text.contains(line));
-    node::eventually(|| has("nvidia.com/gpu.count=1")).await;
+    crate::node::eventually(|| has("nvidia.com/gpu.count=1")).await;
 }
 
 #[tokio::test]
@@ -150,7 +143,7 @@ async fn a_gpu_that_no_call_reaches_makes_the_driver_be_loaded_again() {
         let counts = root.call_counts().unwrap();
         counts.get("nvmlInit_v2").copied().unwrap_or_default()
     };
-    node::eventually(|| loads() >= 2).await;
+    crate::node::eventually(|| loads() >= 2).await;
     let status = node.status();
     let failed = &status["inventory"]["failed"][0];
     assert!(failed["uuid"].is_string(), "{status}");
@@ -200,7 +193,7 @@ async fn a_pod_that_crashes_in_a_loop_causes_no_snapshots() {
     node.inject(counts);
     kubelet.until_counts(GPU, 7, 6).await;
     let snapshots = || root.call_counts().unwrap().get(COUNT).copied();
-    node::eventually(|| snapshots() == Some(1)).await;
+    crate::node::eventually(|| snapshots() == Some(1)).await;
 }
 
 #[tokio::test]
@@ -288,11 +281,11 @@ async fn a_status_that_could_not_be_written_is_written_when_it_can() {
     config.status_file = Some(file.clone());
     node.start(config);
     let has = |text: &str| fs::read_to_string(&file).is_ok_and(|file| file.contains(text));
-    node::eventually(|| has(r#""phase":"ready""#)).await;
+    crate::node::eventually(|| has(r#""phase":"ready""#)).await;
 
     fs::rename(&folder, &aside).unwrap();
     node.partition("3g.20gb");
     kubelet.until_counts(MIG_3G, 2, 2).await;
     fs::rename(&aside, &folder).unwrap();
-    node::eventually(|| has(MIG_3G)).await;
+    crate::node::eventually(|| has(MIG_3G)).await;
 }

@@ -1,24 +1,15 @@
 //! The agent on a node of simulated GPUs, against a small kubelet.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "../../device-plugin/tests/it/kubelet.rs"]
-mod kubelet;
-#[path = "support/node.rs"]
-mod node;
-#[path = "support/pod_resources.rs"]
-mod pod_resources;
-
 use std::fs;
 use std::time::Duration;
 
-use kubelet::Kubelet;
+use crate::kubelet::Kubelet;
+use crate::node::Node;
+use crate::pod_resources::PodResources;
 use migpool_agent::{
     AgentConfig, Discovery, DriverSearch, Error, LabelsOutput, PartitionConfig, Phase, probe, run,
 };
-use node::Node;
 use nvml_sim::state::Fault;
-use pod_resources::PodResources;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -239,9 +230,9 @@ async fn labels_follow_the_slices_and_go_with_the_agent() {
     });
     node.start(config);
     let has = |line: &str| fs::read_to_string(&labels).is_ok_and(|text| text.contains(line));
-    node::eventually(|| has("nvidia.com/mig-1g.5gb.count=7")).await;
+    crate::node::eventually(|| has("nvidia.com/mig-1g.5gb.count=7")).await;
     node.partition("3g.20gb");
-    node::eventually(|| has("nvidia.com/mig-3g.20gb.count=2")).await;
+    crate::node::eventually(|| has("nvidia.com/mig-3g.20gb.count=2")).await;
     node.stop().await;
     assert!(!labels.exists());
 }
