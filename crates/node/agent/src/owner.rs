@@ -424,7 +424,11 @@ impl Owner {
             Driver::Failed(reason.clone())
         };
         tracing::debug!(%error, "no driver; looking for it again from time to time");
-        observe(&self.published.observation, |now| now.driver = driver);
+        let partition = self.partitioning.as_ref().map(Partitioning::status);
+        observe(&self.published.observation, |now| {
+            now.driver = driver;
+            now.partition = partition;
+        });
         for channel in [&self.published.advertised, &self.published.inventory] {
             let inventory = if missing {
                 nothing()
