@@ -265,6 +265,17 @@ impl Agent {
         let settings = self
             .discovery
             .settings(self.plugin.settings(self.common.settings()));
+        let needs_node = [
+            (self.node_status, "--node-status"),
+            (self.drain == Drain::Evict, "--drain evict"),
+        ];
+        if let Some((_, flag)) = needs_node.iter().find(|(is_set, _)| *is_set)
+            && cluster.is_none()
+        {
+            let message =
+                format!("{flag} speaks to the cluster of this node, and its name is not known");
+            return Err(Failure::usage(message).with_help("set NODE_NAME or --node-name"));
+        }
         let source = self
             .layout
             .map(LayoutSource::Fixed)

@@ -46,7 +46,10 @@ fn an_xid_takes_one_slice_away_and_the_map_shows_which() {
     allocatable(&plane, 55);
     let node = plane.json(&["node", "describe", "mignode"]);
     let said = node[0]["message"].as_str().unwrap();
-    assert!(said.contains("GPU 2 GPU instance 9: XID 48"), "{said}");
+    assert!(
+        said.starts_with("GPU 2 (GPU-") && said.contains(") GPU instance 9: XID 48 ("),
+        "{said}"
+    );
     assert_eq!(node[0]["ready"], true, "the other slices go on");
     let map = plane.run(&["node", "map", "mignode"]);
     assert_eq!(map.matches("unhealthy").count(), 1, "{map}");

@@ -53,7 +53,7 @@ impl Default for DriverSearch {
 pub enum DriverError {
     /// There is none.
     #[error(
-        "no NVIDIA driver found: no libnvidia-ml.so.1 under {}; install the driver, or name its folder with \
+        "no NVIDIA driver found: no libnvidia-ml.so.1 under {}; install the NVIDIA driver, or name its folder with \
          --nvidia-driver-root",
         either(searched)
     )]
@@ -190,7 +190,7 @@ mod tests {
         let error = DriverSearch::at(nowhere.path()).load().unwrap_err();
         assert!(error.is_no_driver());
         let expected = format!(
-            "no NVIDIA driver found: no libnvidia-ml.so.1 under {}; install the driver, or name its folder with \
+            "no NVIDIA driver found: no libnvidia-ml.so.1 under {}; install the NVIDIA driver, or name its folder with \
              --nvidia-driver-root",
             nowhere.path().display()
         );
