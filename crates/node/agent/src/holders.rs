@@ -100,19 +100,21 @@ async fn list(socket: &Path) -> Result<Holders, String> {
         .into_inner()
         .pod_resources;
     let pods = pods.into_iter().map(|pod| {
-        let devices = pod
+        let mut devices: Vec<String> = pod
             .containers
             .into_iter()
             .flat_map(|container| container.devices)
             .flat_map(|devices| devices.device_ids)
             .collect();
+        devices.sort();
         let pod = Pod {
             namespace: pod.namespace,
             name: pod.name,
         };
         (pod, devices)
     });
-    Ok(Holders {
-        pods: pods.collect(),
-    })
+    // In an order of their own, so that two lists can be compared.
+    let mut pods: Vec<_> = pods.collect();
+    pods.sort();
+    Ok(Holders { pods })
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::owner::Pulse;
+use crate::pulse::Pulse;
 use crate::{Status, metrics};
 
 /// How long the driver may hang before the agent counts as dead: changing the MIG mode of many GPUs takes a while.

@@ -44,6 +44,8 @@ mod observation;
 mod owner;
 mod partitioning;
 mod parts;
+mod presence;
+mod pulse;
 mod reporter;
 mod run;
 mod schedule;

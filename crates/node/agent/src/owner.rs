@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::events::{Events, Waited};
 use crate::inventories::{nothing, unanswering, with_known_uuids, without};
 use crate::observation::{Driver, Observation};
 use crate::partitioning::{Decision, Partitioning};
+use crate::pulse::Pulse;
 use crate::schedule::{Backoff, Next, Quiet, Schedule};
 use crate::wanted::Wanted;
 use crate::{DriverSearch, PartitionConfig, hardware};
@@ -66,33 +66,6 @@ pub(crate) struct Published {
     pub(crate) health: watch::Sender<Arc<Health>>,
     pub(crate) observation: watch::Sender<Observation>,
     pub(crate) pulse: Arc<Pulse>,
-}
-
-/// Tells whether the owner is alive: a driver that hangs hangs it.
-#[derive(Debug)]
-pub(crate) struct Pulse {
-    start: Instant,
-    last: AtomicU64,
-}
-
-impl Pulse {
-    pub(crate) fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    fn beat(&self) {
-        self.last
-            .store(self.start.elapsed().as_secs(), Ordering::Relaxed);
-    }
-
-    /// How long ago the last sign of life was.
-    pub(crate) fn age(&self) -> Duration {
-        let last = Duration::from_secs(self.last.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(last)
-    }
 }
 
 /// The thread's state. It runs until the other end of `stop` is dropped; in a wait for driver events it notices

@@ -1,17 +1,18 @@
 //! Brings the GPUs to the wanted layout, again and again until it works.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use device_plugin::Location;
-use mig::{LayoutSpec, NodeLayout, Placement, Profile};
-use nvml::{Gpu, GpuUuid, Inventory, Nvml};
+use mig::{LayoutSpec, NodeLayout};
+use nvml::{Gpu, Inventory, Nvml};
 use partition::{Difference, InUse, Options, Partitioner, Plan, Report};
 use tokio::sync::watch;
 
 use crate::drain::{self, SETTLE, Situation, Step};
 use crate::holders::{Holders, holders};
 use crate::observation::{Blocker, PartitionStep, in_words};
+use crate::presence::Presence;
 use crate::schedule::Backoff;
 use crate::wanted::Wanted;
 use crate::{PartitionConfig, PartitionStatus};
@@ -19,8 +20,11 @@ use crate::{PartitionConfig, PartitionStatus};
 /// The first wait after a failed attempt, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// How often the kubelet is asked whether those who are waited for have left.
+/// How often the kubelet is asked whether those who are in the way have left.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How often the GPUs are looked at as well meanwhile, for those who use them and are no pods.
+const SURVEY: Duration = Duration::from_secs(10);
 
 /// The way to the wanted layout. Once it is reached it is not enforced: who changes it later by hand may do so, and the
 /// status says that it differs. Only a GPU that did not answer for a while, and comes back without what it had, gets
@@ -35,36 +39,15 @@ pub(crate) struct Partitioning {
     /// What nobody new is to get, and since when all of it is held back.
     held: BTreeSet<Location>,
     held_since: Instant,
+    /// Who held what when somebody was found in the way, and when that was.
+    in_the_way: Option<(Holders, Instant)>,
     /// The GPUs have had some layout that was wanted, or were left alone, since the agent started: what is on them was
     /// advertised.
     settled_once: bool,
-    /// What is on the GPUs, or was when they last answered.
-    known: BTreeMap<GpuUuid, Partitions>,
-    /// Those of them that have not answered since.
-    away: BTreeSet<GpuUuid>,
+    /// Which GPUs have been away, and came back without what they had.
+    presence: Presence,
     /// The GPUs that the next attempt is for; `None` for all.
     scope: Option<BTreeSet<u32>>,
-}
-
-/// What a GPU is partitioned into: MIG mode, and the GPU instances with their compute instances' slices.
-#[derive(Debug, PartialEq)]
-struct Partitions {
-    mig: bool,
-    instances: Vec<(Profile, Placement, Vec<u8>)>,
-}
-
-impl Partitions {
-    fn of(gpu: &Gpu) -> Self {
-        let instances = gpu.instances.iter().map(|instance| {
-            let compute = &instance.compute_instances;
-            let slices = compute.iter().map(|compute| compute.slices).collect();
-            (instance.profile, instance.placement, slices)
-        });
-        Self {
-            mig: gpu.mig_enabled(),
-            instances: instances.collect(),
-        }
-    }
 }
 
 /// What was decided.
@@ -92,9 +75,9 @@ impl Partitioning {
             waits: Backoff::new(RETRY.0, RETRY.1),
             held: BTreeSet::new(),
             held_since: Instant::now(),
+            in_the_way: None,
             settled_once: false,
-            known: BTreeMap::new(),
-            away: BTreeSet::new(),
+            presence: Presence::default(),
             scope: None,
         };
         let wanted = partitioning.source.borrow_and_update().clone();
@@ -119,6 +102,9 @@ impl Partitioning {
     fn want(&mut self, wanted: Wanted) {
         self.status.complaint.clone_from(&wanted.complaint);
         let is_new = wanted.layout != self.wanted.layout;
+        if is_new {
+            self.in_the_way = None;
+        }
         match &wanted.layout {
             Some(layout) if is_new => {
                 self.status.layout = layout.to_string();
@@ -180,7 +166,7 @@ impl Partitioning {
 
     /// The driver was not there for a moment, or for longer.
     pub(crate) fn interrupted(&mut self) {
-        self.away.extend(self.known.keys().cloned());
+        self.presence.interrupted();
     }
 
     /// Decides what to do next. `advertised` is whether slices may have been given away since the agent started.
@@ -189,11 +175,20 @@ impl Partitioning {
             self.due = None;
             return Decision::Later;
         };
-        let (plan, in_use, holders) = match self.survey(nvml, &layout) {
+        let listed = self.config.pod_resources.as_deref().map(holders);
+        let now = Instant::now();
+        if let (Some((before, since)), Some(Ok(still))) = (&self.in_the_way, &listed)
+            && before == still
+            && now.saturating_duration_since(*since) < SURVEY
+        {
+            self.due = Some(now + POLL);
+            return Decision::Later;
+        }
+        self.in_the_way = None;
+        let (plan, in_use, holders) = match self.survey(nvml, &layout, listed) {
             Ok(survey) => survey,
             Err(refusal) => return self.refuse(refusal),
         };
-        let now = Instant::now();
         let step = drain::next(&Situation {
             plan: &plan,
             in_use: &in_use,
@@ -235,6 +230,7 @@ impl Partitioning {
                     in_words(&blockers)
                 ));
                 self.status.blockers = blockers;
+                self.in_the_way = Some((holders, now));
                 self.due = Some(now + POLL);
                 Decision::Later
             }
@@ -245,7 +241,10 @@ impl Partitioning {
                     in_words(&blockers)
                 );
                 self.status.blockers = blockers;
-                self.refuse(Obstacle::Refused(reason))
+                self.in_the_way = Some((holders, now));
+                self.refuse(Obstacle::Refused(reason));
+                self.due = Some(now + POLL);
+                Decision::Later
             }
         }
     }
@@ -255,8 +254,8 @@ impl Partitioning {
         &self,
         nvml: &Nvml,
         layout: &NodeLayout,
+        listed: Option<Result<Holders, String>>,
     ) -> Result<(Plan, Vec<InUse>, Holders), Obstacle> {
-        let listed = self.config.pod_resources.as_deref().map(holders);
         let (holders, silent) = match listed {
             None => (Holders::default(), None),
             Some(Ok(holders)) => (holders, None),
@@ -372,7 +371,7 @@ impl Partitioning {
     /// The status, with what differs from the layout by now. What differs on a GPU that has lost its instances while it
     /// was away is due to be made again.
     pub(crate) fn compare(&mut self, inventory: &Inventory) -> PartitionStatus {
-        let returned = self.returned(inventory);
+        let returned = self.presence.returned(inventory);
         let Some(layout) = &self.wanted.layout else {
             return self.status();
         };
@@ -402,22 +401,6 @@ impl Partitioning {
             scope.extend(returned);
         }
         self.status()
-    }
-
-    /// The GPUs that were away and are back with other partitions than before.
-    fn returned(&mut self, inventory: &Inventory) -> BTreeSet<u32> {
-        let gone = self.known.keys().filter(|gpu| inventory.gpu(gpu).is_none());
-        self.away.extend(gone.cloned());
-        let mut returned = BTreeSet::new();
-        for gpu in &inventory.gpus {
-            let now = Partitions::of(gpu);
-            let was_away = self.away.remove(&gpu.uuid);
-            if was_away && self.known.get(&gpu.uuid) != Some(&now) {
-                returned.insert(gpu.index);
-            }
-            self.known.insert(gpu.uuid.clone(), now);
-        }
-        returned
     }
 }
 

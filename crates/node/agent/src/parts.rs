@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::Connection;
 use crate::inventories::nothing;
 use crate::observation::Observation;
-use crate::owner::{Fence, Owner, OwnerConfig, Published, Pulse};
+use crate::owner::{Fence, Owner, OwnerConfig, Published};
+use crate::pulse::Pulse;
 use crate::reporter::Reporter;
 use crate::{
     AgentConfig, ClusterStatus, DiscoveryStatus, Error, discover, evictions, node_status, wanted,

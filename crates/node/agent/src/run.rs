@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::observation::Driver;
-use crate::owner::Pulse;
 use crate::parts::{self, Ended, Parts};
+use crate::pulse::Pulse;
 use crate::reporter::Reporter;
 use crate::{AgentConfig, LabelsError, http, lifeline};
 
