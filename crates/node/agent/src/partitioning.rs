@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use device_plugin::Location;
 use mig::{LayoutSpec, NodeLayout};
 use nvml::{Gpu, Inventory, Nvml};
-use partition::{Difference, InUse, Options, Partitioner, Plan, Report};
+use partition::{Difference, InUse, Options, Partitioner, Plan, Refusal, Report};
 use tokio::sync::watch;
 
 use crate::drain::{self, SETTLE, Situation, Step};
@@ -25,6 +25,9 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// How often the GPUs are looked at as well meanwhile, for those who use them and are no pods.
 const SURVEY: Duration = Duration::from_secs(10);
+
+/// How many reasons against a layout are told.
+const NAMED_REFUSALS: usize = 3;
 
 /// The way to the wanted layout. Once it is reached it is not enforced: who changes it later by hand may do so, and the
 /// status says that it differs. Only a GPU that did not answer for a while, and comes back without what it had, gets
@@ -265,7 +268,9 @@ impl Partitioning {
             .partitioner(nvml)
             .survey(layout, self.options(), &holders.to_partition())
             .map_err(|error| match error {
-                partition::Error::Refused(refusal) => Obstacle::Refused(refusal.to_string()),
+                partition::Error::Refused(error) => {
+                    Obstacle::Refused(refusal(&self.status.layout, &error.refusals))
+                }
                 error => Obstacle::Failed(error.to_string()),
             })?;
         match silent {
@@ -410,6 +415,23 @@ enum Obstacle {
     Refused(String),
     /// It could not be found out.
     Failed(String),
+}
+
+/// Why a layout is refused: all GPUs are often alike, and have the same reason.
+fn refusal(layout: &str, refusals: &[Refusal]) -> String {
+    let mut reasons: Vec<_> = refusals
+        .iter()
+        .take(NAMED_REFUSALS)
+        .map(ToString::to_string)
+        .collect();
+    let others = refusals.len().saturating_sub(NAMED_REFUSALS);
+    if others > 0 {
+        reasons.push(format!("and {others} more"));
+    }
+    format!(
+        "the layout {layout} cannot be applied, and nothing was changed: {}",
+        reasons.join("; ")
+    )
 }
 
 fn problems(report: &Report) -> String {

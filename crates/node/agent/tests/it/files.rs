@@ -92,8 +92,11 @@ async fn a_layout_that_is_none_or_cannot_be_leaves_all_as_it_is_until_it_is_righ
     let root = DriverRoot::open(node.root()).unwrap();
     for (wrong, words) in [
         ("seven", "the wanted layout is unknown, 1g.5gb stays wanted"),
-        ("4g.20gb*2", "4g.20gb"),
-        ("3=1g.5gb", "there is no GPU 3"),
+        ("4g.20gb*2", "the layout 4g.20gb*2 cannot be applied"),
+        (
+            "3=1g.5gb",
+            "the layout 3=1g.5gb cannot be applied, and nothing was changed: there is no GPU 3",
+        ),
     ] {
         root.record_calls(true).unwrap();
         want(&node, wrong);
