@@ -18,7 +18,8 @@
 //! A node without a GPU or a driver is no failure: the agent idles, says so, and picks the driver up when it
 //! appears. Nor is a configuration that is wrong for a while ([`run_configured`]): the agent is not ready, says why,
 //! and goes on when it is right. At the end it takes away what it left on the node: labels, taint, conditions, sockets
-//! and CDI specifications. What was killed leaves that to its successor.
+//! and CDI specifications. What was killed leaves that to its successor. Pods that run need none of it: only a container
+//! that is started anew in its pod between one agent and the next finds no specification, and the kubelet tries again.
 #![forbid(unsafe_code)]
 
 mod config;
