@@ -244,7 +244,7 @@ fn impossible_layout(world: &World) -> Outcome {
         // Another board has this.
         ("1g.10gb*7", ["1g.10gb", "GPU"]),
         // A ninth GPU is not there.
-        ("8=1g.5gb", ["GPU 8", "8=1g.5gb"]),
+        ("8=1g.5gb", ["there is no GPU 8", "it has 0-7"]),
     ] {
         install(world, &[&format!("layout={layout}"), "drain=evict"])?;
         let pod = complains(world, RELEASE, &words)?;

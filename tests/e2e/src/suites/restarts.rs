@@ -279,9 +279,6 @@ fn api_server(world: &World) -> Outcome {
     }
     drop(stopped);
     world.cluster().wait_for_api_server()?;
-    // They come back by themselves, but the longer they tried in vain the longer they wait before they try again.
-    world.cluster().scheduler().restart()?;
-    world.cluster().controller_manager().restart()?;
 
     // It catches up: the lost GPU's slices are out, the pods are the same, and new ones run.
     until("49 slices that can be given", LATER, || {
