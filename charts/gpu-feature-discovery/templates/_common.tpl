@@ -601,7 +601,7 @@ labels:
 annotations:
   helm.sh/hook: test
   # Its pod stays when it has succeeded: `helm test --logs` reads it afterwards.
-  helm.sh/hook-delete-policy: before-hook-creation
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
 {{- define "migpool.testSpec" -}}

@@ -459,8 +459,8 @@ fn missing_rights(world: &World) -> Outcome {
     let agent = world.release_pod(RELEASE, MIGNODE)?;
     world.delete_pods(&[&agent.name])?;
     let words = [
-        "not allowed to",
-        "patch nodes",
+        "not allowed to get nodes",
+        "serviceaccount:default:migpool",
         "the chart's roles allow it",
     ];
     let pod = complains(world, RELEASE, &words)?;
