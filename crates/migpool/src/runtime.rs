@@ -3,7 +3,9 @@
 use std::future::Future;
 
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::failure::Failure;
 
@@ -33,17 +35,29 @@ pub(crate) fn cancelled_by_signals() -> Result<CancellationToken, Failure> {
     Ok(token)
 }
 
-/// Writes the log to standard error. `RUST_LOG` chooses what is written; `info` otherwise.
+/// Writes the log to standard error. `RUST_LOG` chooses what is written (`debug`, `agent=debug,warn`); `info` otherwise.
 pub(crate) fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let (filter, refused) = match asked.trim() {
+        "" => (Targets::new().with_default(LevelFilter::INFO), None),
+        text => match text.parse::<Targets>() {
+            Ok(filter) => (filter, None),
+            Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
+        },
+    };
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    // A second subscriber in one process can't happen: each command starts the log once.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .with_target(false)
         // A line that can't be written (a full disk) is lost; complaining of it on the same stream would panic.
-        .log_internal_errors(false)
+        .log_internal_errors(false);
+    // A second subscriber in one process can't happen: each command starts the log once.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
         .try_init();
+    if let Some(error) = refused {
+        tracing::warn!(%error, RUST_LOG = asked, "RUST_LOG is not understood, so info is logged; write LEVEL or TARGET=LEVEL,..");
+    }
 }
