@@ -249,6 +249,8 @@ pub(crate) fn new(key: PoolKey, spec: NodePoolSpec, now: Timestamp) -> NodePool 
         message: String::new(),
         operation: None,
         created: now,
+        rollout: pool::Rollout::default(),
+        seen: pool::PoolSummary::default(),
     }
 }
 

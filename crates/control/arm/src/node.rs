@@ -1,5 +1,7 @@
 //! Nodes, as a type of migpool's own: `Migpool.Local/nodes`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde_json::Map;
@@ -33,8 +35,13 @@ async fn of_cluster<P: NodeProvider>(
     provider: &P,
     cluster: &ClusterKey,
 ) -> Result<Vec<ObservedNode>, ArmError> {
-    let mut nodes = provider.observe().await?;
-    nodes.retain(|node| node.spec.pool.cluster == *cluster);
+    let mut nodes: Vec<ObservedNode> = provider
+        .observe()
+        .await?
+        .into_iter()
+        .filter(|node| node.spec.pool.cluster == *cluster)
+        .map(Arc::unwrap_or_clone)
+        .collect();
     nodes.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     Ok(nodes)
 }

@@ -245,7 +245,7 @@ pub(crate) fn write(stored: &Stored<NodePool>) -> AgentPoolProperties {
     let kept = extra.remove("gpuProfile");
     AgentPoolProperties {
         count: Some(i64::from(spec.count)),
-        vm_size: Some(spec.vm_size.clone()),
+        vm_size: Some(spec.vm_size().to_owned()),
         gpu_instance_profile: spec.gpu_instance_profile.map(|profile| profile.to_string()),
         layouts: spec.layouts.as_ref().map(ToString::to_string),
         gpu_profile: gpu_profile(spec, kept),

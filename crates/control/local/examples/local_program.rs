@@ -90,7 +90,8 @@ async fn agent(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let kubelet_dir = PathBuf::from(option(arguments, "--kubelet-dir").ok_or("no kubelet dir")?);
     let reports = PathBuf::from(option(arguments, "--status-file").ok_or("no status file")?);
     let labels = option(arguments, "--labels-file").ok_or("no labels file")?;
-    if option(arguments, "--layout").is_some() {
+    let layout = option(arguments, "--layout-file").map(std::fs::read_to_string);
+    if layout.transpose()?.is_some_and(|layout| !layout.is_empty()) {
         std::fs::write(labels, "nvidia.com/gpu.count=56\n")?;
         register(&kubelet_dir).await?;
     }

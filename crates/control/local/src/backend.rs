@@ -2,6 +2,7 @@
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pool::{
     Action, Change, ClusterKey, ExecEnvironment, Invalid, Kind, NodeProvider, ObservedNode, Pod,
@@ -87,7 +88,7 @@ impl Store for LocalBackend {
 }
 
 impl NodeProvider for LocalBackend {
-    async fn observe(&self) -> Result<Vec<ObservedNode>, ProviderError> {
+    async fn observe(&self) -> Result<Vec<Arc<ObservedNode>>, ProviderError> {
         Ok(self.ask(|answer| Message::Observe { answer }).await?)
     }
 

@@ -7,6 +7,7 @@ mod pods;
 mod shown;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pool::{
@@ -33,7 +34,7 @@ pub(crate) enum Message {
         answer: oneshot::Sender<Result<(), ProviderError>>,
     },
     Observe {
-        answer: oneshot::Sender<Vec<ObservedNode>>,
+        answer: oneshot::Sender<Vec<Arc<ObservedNode>>>,
     },
     Run {
         cluster: ClusterKey,

@@ -9,12 +9,14 @@ mod observed;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atomic_write_file::AtomicWriteFile;
 use jiff::Timestamp;
+use mig::NodeLayout;
 use pool::{Condition, NodeName, NodeSpec, VmSize};
 use rustix::fs::FlockOperation;
 use tokio::sync::watch;
@@ -78,6 +80,22 @@ impl NodeFolder {
 
     fn reports(&self) -> PathBuf {
         self.0.join("reports")
+    }
+
+    fn layout_file(&self) -> PathBuf {
+        self.0.join("layout")
+    }
+
+    /// Tells the agent which layout is wanted; it follows the file.
+    ///
+    /// # Errors
+    /// The file can't be written, and says what it said before.
+    pub fn write_layout(&self, layout: Option<&NodeLayout>) -> io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        let mut file = AtomicWriteFile::open(self.layout_file())?;
+        let layout = layout.map(ToString::to_string).unwrap_or_default();
+        file.write_all(layout.as_bytes())?;
+        file.commit()
     }
 }
 
@@ -257,7 +275,7 @@ impl Keeper {
             pod_resources_socket: self.folder.pod_resources_socket(),
             reports: self.folder.reports(),
             state_dir: self.folder.agent_state(),
-            layout: self.spec.layout.as_ref().map(ToString::to_string),
+            layout_file: has_gpus(&self.spec).then(|| self.folder.layout_file()),
             mig_strategy: self.spec.mig_strategy,
         };
         agent_process::supervise(&command, &self.stop, |report| {
@@ -312,6 +330,9 @@ impl Making {
             fs::create_dir_all(&folder)
                 .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         }
+        self.folder
+            .write_layout(self.spec.layout.as_ref())
+            .map_err(|error| format!("cannot write the wanted layout: {error}"))?;
         if size.gpus.is_none() {
             let root = self.folder.driver_root();
             fs::create_dir_all(&root)

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mig::{Layout, MigProfile, MigStrategy, NodeLayout, ResourceName};
+use mig::{Board, Layout, MigProfile, MigStrategy, NodeLayout, ResourceName};
 
 use crate::Invalid;
-use crate::node::NodeSpec;
-use crate::vm_size::VmSize;
+use crate::node::{NodeSpec, ObservedNode};
+use crate::vm_size::{GpuModel, VmSize};
 
 /// Resources whose names begin so are the ones that a node's layout decides.
 pub const GPU_RESOURCE_PREFIX: &str = "nvidia.com/";
@@ -35,14 +35,96 @@ pub fn advertised(
     layout: Option<&NodeLayout>,
     strategy: MigStrategy,
 ) -> Result<BTreeMap<String, u64>, Invalid> {
-    let whole = u64::from(size.gpu_count());
-    let Some(layout) = layout else {
-        return Ok(of_gpus(whole));
+    let what = format!("VM size '{}'", size.name);
+    if layout.is_some() {
+        // It says what is the matter with a size that has no MIG.
+        size.mig_board()?;
+    }
+    let board = match size.gpus.map(|gpus| gpus.model) {
+        Some(GpuModel::Mig(_)) => Some(size.mig_board()?.0),
+        _ => None,
     };
-    let per_gpu = devices(size, layout)?;
+    let gpus: Vec<_> = (0..size.gpu_count()).map(|index| (index, board)).collect();
+    of_gpus(&what, &gpus, layout, strategy)
+}
+
+/// The GPU resources that a node advertises once its layout is in place, by the boards that somebody saw there, or where
+/// nobody looked yet by its VM size.
+///
+/// # Errors
+/// If the layout does not fit the boards, or strategy single can't express it.
+pub fn expected_of(node: &ObservedNode) -> Result<BTreeMap<String, u64>, Invalid> {
+    if node.boards.is_empty() {
+        // Of nodes that were chosen by their labels nothing is known before somebody has looked.
+        if node.spec.vm_size.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        return expected_allocatable(&node.spec);
+    }
+    of_boards(
+        &node.boards,
+        node.spec.layout.as_ref(),
+        node.spec.mig_strategy,
+    )
+}
+
+/// The same, of the boards of a node's GPUs by NVML's index; an empty name is a GPU without MIG.
+///
+/// # Errors
+/// As [`expected_of`].
+pub fn of_boards(
+    boards: &BTreeMap<u32, String>,
+    layout: Option<&NodeLayout>,
+    strategy: MigStrategy,
+) -> Result<BTreeMap<String, u64>, Invalid> {
+    let mut gpus = Vec::with_capacity(boards.len());
+    for (index, name) in boards {
+        let board = match name.as_str() {
+            "" => None,
+            name => Some(mig::board(name).map_err(|error| {
+                Invalid::parameter("agentPoolProfile.layouts", error.to_string())
+            })?),
+        };
+        gpus.push((*index, board));
+    }
+    of_gpus(&in_words(boards), &gpus, layout, strategy)
+}
+
+/// Boards in a few words: `8 x A100-40GB`.
+#[must_use]
+pub fn in_words(boards: &BTreeMap<u32, String>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in boards.values() {
+        *counts.entry(name).or_default() += 1;
+    }
+    let words: Vec<_> = counts
+        .into_iter()
+        .map(|(name, count)| {
+            let name = if name.is_empty() {
+                "GPU without MIG"
+            } else {
+                name
+            };
+            format!("{count} x {name}")
+        })
+        .collect();
+    words.join(", ")
+}
+
+fn of_gpus(
+    what: &str,
+    gpus: &[(u32, Option<&Board>)],
+    layout: Option<&NodeLayout>,
+    strategy: MigStrategy,
+) -> Result<BTreeMap<String, u64>, Invalid> {
+    let whole = gpus.len() as u64;
+    let Some(layout) = layout else {
+        return Ok(whole_gpus(whole));
+    };
+    let per_gpu = devices(what, gpus, layout)?;
     match strategy {
-        MigStrategy::None => Ok(of_gpus(whole)),
-        MigStrategy::Single => single(size, &per_gpu),
+        MigStrategy::None => Ok(whole_gpus(whole)),
+        MigStrategy::Single => single(whole, &per_gpu),
         MigStrategy::Mixed => {
             let mut resources = BTreeMap::new();
             for gpu in per_gpu {
@@ -63,11 +145,11 @@ pub fn advertised(
 
 /// Strategy single: every GPU is cut into the same profile, or none is.
 fn single(
-    size: &VmSize,
+    whole: u64,
     per_gpu: &[Option<BTreeMap<MigProfile, u32>>],
 ) -> Result<BTreeMap<String, u64>, Invalid> {
     if per_gpu.iter().all(Option::is_none) {
-        return Ok(of_gpus(u64::from(size.gpu_count())));
+        return Ok(whole_gpus(whole));
     }
     let kinds: BTreeSet<String> = per_gpu
         .iter()
@@ -91,37 +173,35 @@ fn single(
         .flat_map(BTreeMap::values)
         .copied()
         .map(u64::from);
-    Ok(of_gpus(devices.sum()))
+    Ok(whole_gpus(devices.sum()))
 }
 
 /// The MIG devices of each GPU, with how many there are of each: `None` for a GPU with MIG off.
 fn devices(
-    size: &VmSize,
+    what: &str,
+    gpus: &[(u32, Option<&Board>)],
     layout: &NodeLayout,
 ) -> Result<Vec<Option<BTreeMap<MigProfile, u32>>>, Invalid> {
-    let (board, count) = size.mig_board()?;
-    let resolved = layout
-        .resolve((0..count).map(|index| (index, board)))
-        .map_err(|error| {
-            Invalid::parameter(
-                "agentPoolProfile.layouts",
-                format!(
-                    "The layout '{layout}' is not possible on VM size '{}': {error}.",
-                    size.name
-                ),
-            )
-        })?;
+    let with_mig = gpus
+        .iter()
+        .filter_map(|(index, board)| Some((*index, (*board)?)));
+    let resolved = layout.resolve(with_mig).map_err(|error| {
+        Invalid::parameter(
+            "agentPoolProfile.layouts",
+            format!("The layout '{layout}' is not possible on {what}: {error}."),
+        )
+    })?;
     // A GPU that the layout does not name is left as a new node has it: MIG off.
-    let of_gpu = |index| {
+    let of_gpu = |(index, _): &(u32, Option<&Board>)| {
         resolved
-            .get(&index)
+            .get(index)
             .and_then(Option::as_ref)
             .map(Layout::devices)
     };
-    Ok((0..count).map(of_gpu).collect())
+    Ok(gpus.iter().map(of_gpu).collect())
 }
 
-fn of_gpus(count: u64) -> BTreeMap<String, u64> {
+fn whole_gpus(count: u64) -> BTreeMap<String, u64> {
     if count == 0 {
         BTreeMap::new()
     } else {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::key::PoolKey;
 use crate::node::{NodePhase, ObservedNode};
 use crate::operation::OperationError;
 use crate::provider::{Action, NodeProvider, ProviderError};
@@ -47,6 +49,19 @@ pub enum Round {
     Complete,
     /// Something is to be tried again, though nothing may change until then.
     Retry,
+    /// Only a part was done; the rest is for the next round, at once.
+    Again,
+}
+
+impl Round {
+    /// How two parts of a round went together.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Again, _) | (_, Self::Again) => Self::Again,
+            (Self::Retry, _) | (_, Self::Retry) => Self::Retry,
+            (Self::Complete, Self::Complete) => Self::Complete,
+        }
+    }
 }
 
 impl<S: Store, P: NodeProvider> Controller<S, P> {
@@ -67,6 +82,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             nodes.mark_unchanged();
             let again = match self.round().await {
                 Ok(Round::Complete) => false,
+                Ok(Round::Again) => continue,
                 Ok(Round::Retry) => true,
                 Err(error) => {
                     tracing::warn!(%error, "a round of the controller stopped early");
@@ -109,9 +125,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
 
         let mut round = Round::Complete;
         for pool in &pools {
-            if self.node_pool(pool, &nodes).await? == Round::Retry {
-                round = Round::Retry;
-            }
+            round = round.and(self.node_pool(pool, &nodes).await?);
         }
         for cluster in &clusters {
             let members: Vec<_> = pools
@@ -127,19 +141,32 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
                 .collect();
             self.group(group, &members).await?;
         }
-        if self.orphans(&pools, &nodes).await == Round::Retry {
-            round = Round::Retry;
+        Ok(round.and(self.orphans(&pools, &nodes).await))
+    }
+
+    /// Looks at one pool alone, among these nodes, and does what is to be done about it.
+    ///
+    /// # Errors
+    /// As [`Self::round`].
+    pub async fn round_of_pool(
+        &self,
+        key: &PoolKey,
+        nodes: &[Arc<ObservedNode>],
+    ) -> Result<Round, ControllerError> {
+        match self.store.get::<NodePool>(key).await? {
+            Some(pool) => self.node_pool(&pool, nodes).await,
+            None => Ok(Round::Complete),
         }
-        Ok(round)
     }
 
     async fn node_pool(
         &self,
         stored: &Stored<NodePool>,
-        nodes: &[ObservedNode],
+        nodes: &[Arc<ObservedNode>],
     ) -> Result<Round, ControllerError> {
         let pool = &stored.record;
-        let decision = reconcile(pool, nodes);
+        let supply = self.provider.supply(pool).await?;
+        let decision = reconcile(pool, nodes, &supply);
         if decision.gone {
             self.remove(stored).await?;
             return Ok(Round::Complete);
@@ -148,23 +175,43 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             actions,
             mut state,
             mut message,
+            rollout,
+            seen,
             ..
         } = decision;
         let mut round = Round::Complete;
-        for action in actions {
-            if let Err(error) = self.provider.apply(action).await {
-                round = Round::Retry;
-                message = error.to_string();
-                if matches!(error, ProviderError::Refused(_))
-                    && state != ProvisioningState::Deleting
-                {
-                    state = ProvisioningState::Failed;
-                }
-                break;
+        if rollout != pool.rollout {
+            // What the actions rest on is kept first: killed in between, the next round must not decide otherwise.
+            let record = NodePool {
+                rollout,
+                ..pool.clone()
+            };
+            self.commit(vec![Change::update(&record, stored.revision)?])
+                .await?;
+            return Ok(Round::Again);
+        }
+        if let Err(error) = self.provider.apply_all(actions).await {
+            round = Round::Retry;
+            message = error.to_string();
+            if matches!(error, ProviderError::Refused(_)) && state != ProvisioningState::Deleting {
+                state = ProvisioningState::Failed;
             }
         }
-        self.settle(stored, state, message, "ReconcileAgentPoolFailed")
-            .await?;
+        let seen = Stored {
+            record: NodePool {
+                seen,
+                ..pool.clone()
+            },
+            revision: stored.revision,
+        };
+        self.settle_from(
+            &seen,
+            &stored.record,
+            state,
+            message,
+            "ReconcileAgentPoolFailed",
+        )
+        .await?;
         Ok(round)
     }
 
@@ -211,7 +258,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
     }
 
     /// Takes away nodes whose pool is no more.
-    async fn orphans(&self, pools: &[Stored<NodePool>], nodes: &[ObservedNode]) -> Round {
+    async fn orphans(&self, pools: &[Stored<NodePool>], nodes: &[Arc<ObservedNode>]) -> Round {
         let known: BTreeSet<_> = pools.iter().map(|pool| &pool.record.key).collect();
         let mut round = Round::Complete;
         for node in nodes {
@@ -235,6 +282,19 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         message: String,
         code: &str,
     ) -> Result<(), ControllerError> {
+        self.settle_from(stored, &stored.record, state, message, code)
+            .await
+    }
+
+    /// The same of a record that was changed since it was read as `before`.
+    async fn settle_from<R: Settled>(
+        &self,
+        stored: &Stored<R>,
+        before: &R,
+        state: ProvisioningState,
+        message: String,
+        code: &str,
+    ) -> Result<(), ControllerError> {
         let mut record = stored.record.clone();
         let operation = record.operation();
         let mut changes = Vec::new();
@@ -249,7 +309,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             record.enter(state, operation);
         }
         record.say(message);
-        if record == stored.record {
+        if record == *before {
             return Ok(());
         }
         changes.push(Change::update(&record, stored.revision)?);

@@ -10,6 +10,7 @@
 //!   what is allowed. Nothing unchecked is ever stored.
 //! - [`reconcile()`] compares a pool with the [`ObservedNode`]s and decides what to do: a pure function. [`expected_allocatable`]
 //!   says what a node advertises once its layout is in place; a pool has succeeded only when every node does.
+//! - [`rollout`] is how nodes are brought to another layout, a few at a time, and back when one can't.
 //! - [`transition`] is how records change when somebody asks for something.
 //! - [`Store`], [`NodeProvider`] and [`Workloads`] are what a backend implements (one machine, a Kubernetes cluster), and
 //!   [`Controller`] is the small loop that drives `reconcile` over them.
@@ -31,13 +32,14 @@ pub mod operation;
 pub mod provider;
 pub mod reconcile;
 pub mod resource;
+pub mod rollout;
 pub mod store;
 pub mod transition;
 pub mod validation;
 pub mod vm_size;
 pub mod workload;
 
-pub use allocatable::expected_allocatable;
+pub use allocatable::{expected_allocatable, expected_of};
 pub use controller::{Controller, ControllerError};
 pub use invalid::Invalid;
 pub use key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
@@ -48,9 +50,10 @@ pub use node::{
 };
 pub use node_name::NodeName;
 pub use operation::{Operation, OperationError, OperationStatus, OperationTarget};
-pub use provider::{Action, NodeProvider, ProviderError};
+pub use provider::{Action, Candidate, Candidates, NodeProvider, ProviderError, Supply};
 pub use reconcile::{ClusterDecision, Decision, GroupDecision, reconcile};
-pub use resource::{Cluster, Group, NodePool, NodePoolSpec, PoolMode, ProvisioningState};
+pub use resource::{Cluster, Group, Machines, NodePool, NodePoolSpec, PoolMode, ProvisioningState};
+pub use rollout::{Drain, MaxUnavailable, PoolSummary, Reason, Refused, Rollout, Settled, Slices};
 pub use store::{
     Change, Expected, Kind, RawRecord, Record, Revision, Scope, Store, StoreError, Stored,
 };

@@ -4,7 +4,7 @@
 //! [`MemoryBackend::hold_nodes`]; a deleted one is gone at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -127,6 +127,8 @@ fn new_node(spec: NodeSpec) -> ObservedNode {
         labels: BTreeMap::new(),
         conditions: Vec::new(),
         gpus: Vec::new(),
+        boards: BTreeMap::new(),
+        slices: crate::Slices::default(),
         driver_version: None,
         created: Timestamp::now(),
     }
@@ -206,8 +208,8 @@ impl Store for MemoryBackend {
 }
 
 impl NodeProvider for MemoryBackend {
-    async fn observe(&self) -> Result<Vec<ObservedNode>, ProviderError> {
-        Ok(self.lock().nodes.values().cloned().collect())
+    async fn observe(&self) -> Result<Vec<Arc<ObservedNode>>, ProviderError> {
+        Ok(self.lock().nodes.values().cloned().map(Arc::new).collect())
     }
 
     async fn apply(&self, action: Action) -> Result<(), ProviderError> {
@@ -228,9 +230,12 @@ impl NodeProvider for MemoryBackend {
             }
             Action::UpdateNode(spec) => {
                 if let Some(node) = state.nodes.get_mut(&spec.name) {
-                    node.spec.labels.clone_from(&spec.labels);
-                    node.spec.taints = spec.taints;
-                    node.labels = spec.labels;
+                    let is_new_layout = node.spec.layout != spec.layout;
+                    node.labels.clone_from(&spec.labels);
+                    node.spec = spec;
+                    if is_new_layout && !hold {
+                        make_ready(node);
+                    }
                 }
             }
             Action::DeleteNode(name) if hold => {
@@ -241,6 +246,12 @@ impl NodeProvider for MemoryBackend {
             }
             Action::DeleteNode(name) => {
                 state.nodes.remove(&name);
+            }
+            Action::Resize(pool, _) => {
+                return Err(ProviderError::Refused(format!(
+                    "node pool {} has no set of machines",
+                    pool.pool
+                )));
             }
         }
         drop(state);

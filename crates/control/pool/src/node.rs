@@ -12,6 +12,7 @@ use mig::{MigStrategy, NodeLayout};
 use crate::Invalid;
 use crate::key::PoolKey;
 use crate::node_name::NodeName;
+use crate::rollout::{Drain, Slices};
 
 /// What is wanted of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub struct NodeSpec {
     pub name: NodeName,
     /// The pool that it is in.
     pub pool: PoolKey,
-    /// Its VM size, spelled as in the table of [`crate::vm_size`].
+    /// Its VM size, spelled as in the table of [`crate::vm_size`]; empty where it is not known.
     pub vm_size: String,
     /// The layout of its GPUs: `None` leaves MIG off.
     #[serde(default)]
@@ -33,6 +34,9 @@ pub struct NodeSpec {
     /// The taints that it is given.
     #[serde(default)]
     pub taints: Vec<Taint>,
+    /// What is done about pods that hold a slice which has to go.
+    #[serde(default)]
+    pub drain: Drain,
 }
 
 /// What is seen of a node.
@@ -63,6 +67,13 @@ pub struct ObservedNode {
     /// Its GPUs with their slices and who holds them.
     #[serde(default)]
     pub gpus: Vec<NodeGpu>,
+    /// The board of each GPU by NVML's index, where somebody looked; empty for a GPU without MIG. Without any, the VM size
+    /// says what there is.
+    #[serde(default)]
+    pub boards: BTreeMap<u32, String>,
+    /// How many slices it has.
+    #[serde(default)]
+    pub slices: Slices,
     /// The driver's version, once known.
     #[serde(default)]
     pub driver_version: Option<String>,

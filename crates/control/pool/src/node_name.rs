@@ -17,7 +17,7 @@ pub struct NodeName(String);
 /// A text that is not a node's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "node name {0:?} is not 1 to 63 lower-case letters, digits and '-', the first and the last a letter or a digit"
+    "node name {0:?} is not 1 to 253 lower-case letters, digits, '-' and '.', the first and the last a letter or a digit"
 )]
 pub struct NotANodeName(String);
 
@@ -80,7 +80,7 @@ impl FromStr for NodeName {
             |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let allowed =
             |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        if text.len() <= 63
+        if text.len() <= 253
             && edge(text.chars().next())
             && edge(text.chars().next_back())
             && text.chars().all(allowed)

@@ -13,6 +13,7 @@ use mig::{GpuInstanceProfile, LayoutSpec, MigStrategy, NodeLayout};
 
 use crate::key::{ClusterKey, GroupKey, PoolKey};
 use crate::node::Taint;
+use crate::rollout::{Drain, MaxUnavailable, PoolSummary, Rollout};
 
 /// Where a resource is on its way, with ARM's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +110,12 @@ pub struct NodePool {
     pub operation: Option<Uuid>,
     /// When it was asked for.
     pub created: Timestamp,
+    /// How far a change of layout has come.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// What there is of it, as of the last look.
+    #[serde(default)]
+    pub seen: PoolSummary,
 }
 
 /// What is wanted of a node pool. Made by [`crate::validation::node_pool`], so that it makes sense.
@@ -116,8 +123,9 @@ pub struct NodePool {
 pub struct NodePoolSpec {
     /// How many nodes.
     pub count: u32,
-    /// The VM size, spelled as in the table of [`crate::vm_size`].
-    pub vm_size: String,
+    /// Which machines its nodes are.
+    #[serde(flatten)]
+    pub machines: Machines,
     /// The GPU instance profile; every GPU is filled with it. Never together with `layouts`.
     #[serde(default)]
     pub gpu_instance_profile: Option<GpuInstanceProfile>,
@@ -126,6 +134,12 @@ pub struct NodePoolSpec {
     /// A layout of its own for each GPU. A property of migpool's own.
     #[serde(default)]
     pub layouts: Option<NodeLayout>,
+    /// How many nodes at most are taken out of work at a time for another layout. A property of migpool's own.
+    #[serde(default)]
+    pub max_unavailable: MaxUnavailable,
+    /// What is done about pods that hold a slice which has to go. A property of migpool's own.
+    #[serde(default)]
+    pub drain: Drain,
     /// System or user pool.
     pub mode: PoolMode,
     /// Labels for the nodes, beside those that every node has.
@@ -142,7 +156,34 @@ pub struct NodePoolSpec {
     pub extra: Map<String, Value>,
 }
 
+/// Which machines the nodes of a pool are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Machines {
+    /// Those of a VM size, spelled as in the table of [`crate::vm_size`].
+    VmSize(String),
+    /// Those with all of these labels. What GPUs they have is known once their agents have looked.
+    NodeSelector(BTreeMap<String, String>),
+}
+
+impl Machines {
+    /// The VM size: empty for machines that are chosen by their labels.
+    #[must_use]
+    pub fn vm_size(&self) -> &str {
+        match self {
+            Self::VmSize(name) => name,
+            Self::NodeSelector(_) => "",
+        }
+    }
+}
+
 impl NodePoolSpec {
+    /// The VM size: empty for a pool that chooses its nodes by their labels.
+    #[must_use]
+    pub fn vm_size(&self) -> &str {
+        self.machines.vm_size()
+    }
+
     /// The layout that every node of the pool gets: `None` without MIG.
     #[must_use]
     pub fn node_layout(&self) -> Option<NodeLayout> {

@@ -9,8 +9,12 @@ use mig::{GpuInstanceProfile, MigStrategy, NodeLayout};
 use crate::Invalid;
 use crate::allocatable::advertised;
 use crate::node::Taint;
-use crate::resource::{NodePoolSpec, PoolMode};
+use crate::resource::{Machines, NodePoolSpec, PoolMode};
+use crate::rollout::Drain;
 use crate::vm_size::{self, VmSize};
+
+/// What to do where something can't be changed.
+const AGAIN: &str = "Add another node pool with the one that is wanted, and delete this one.";
 
 /// The most nodes that a pool can have, AKS's figure.
 pub const MAX_COUNT: u32 = 1000;
@@ -28,6 +32,14 @@ pub struct NodePoolInput {
     pub mig_strategy: Option<String>,
     /// A layout of its own for each GPU.
     pub layouts: Option<String>,
+    /// Instead of a VM size: the labels of the nodes that are to be in the pool.
+    pub node_selector: BTreeMap<String, String>,
+    /// How many nodes at most are taken out of work at a time.
+    pub max_unavailable: Option<String>,
+    /// What is done about pods that hold a slice which has to go.
+    pub drain: Option<Drain>,
+    /// The most nodes that the pool may have, if not AKS's figure.
+    pub max_count: Option<u32>,
     /// System or user pool.
     pub mode: Option<String>,
     /// Labels for the nodes.
@@ -43,7 +55,7 @@ pub struct NodePoolInput {
 /// Checks a new pool (`existing` is `None`) or a change of one.
 ///
 /// What was not asked keeps its value, or gets AKS's default; labels, taints, tags and extra fields are replaced as a whole.
-/// VM size, profile, layouts and strategy can't be changed.
+/// VM size, node selector, profile and strategy can't be changed.
 ///
 /// # Errors
 /// What is wrong with the input, in ARM's terms, and what is allowed.
@@ -51,20 +63,37 @@ pub fn node_pool(
     input: &NodePoolInput,
     existing: Option<&NodePoolSpec>,
 ) -> Result<NodePoolSpec, Invalid> {
-    let size = vm_size(input, existing)?;
+    let size = match machines(input, existing)? {
+        Chosen::Size(size) => Some(size),
+        Chosen::Selector => None,
+    };
     let mode = match asked(input.mode.as_ref()) {
         Some(text) => text.parse()?,
         None => existing.map(|spec| spec.mode).unwrap_or_default(),
     };
-    let count = count(input.count, mode, existing)?;
+    let most = input.max_count.unwrap_or(MAX_COUNT);
+    let count = count(input.count, mode, existing, most)?;
     let mig_strategy = strategy(input, existing)?;
     let (gpu_instance_profile, layouts) = layout(input, existing, size)?;
     let spec = NodePoolSpec {
         count,
-        vm_size: size.name.to_owned(),
+        machines: match size {
+            Some(size) => Machines::VmSize(size.name.to_owned()),
+            None => Machines::NodeSelector(node_selector(input, existing)?),
+        },
         gpu_instance_profile,
         mig_strategy,
         layouts,
+        max_unavailable: match asked(input.max_unavailable.as_ref()) {
+            Some(text) => text.parse()?,
+            None => existing
+                .map(|spec| spec.max_unavailable)
+                .unwrap_or_default(),
+        },
+        drain: input
+            .drain
+            .or_else(|| existing.map(|spec| spec.drain))
+            .unwrap_or_default(),
         mode,
         node_labels: labels(&input.node_labels)?,
         node_taints: input
@@ -76,8 +105,62 @@ pub fn node_pool(
         extra: input.extra.clone(),
     };
     // Last, because a layout that fits can still be one that the strategy can't show.
-    advertised(size, spec.node_layout().as_ref(), spec.mig_strategy)?;
+    if let Some(size) = size {
+        advertised(size, spec.node_layout().as_ref(), spec.mig_strategy)?;
+    }
     Ok(spec)
+}
+
+/// How the machines of a pool are chosen.
+enum Chosen {
+    Size(&'static VmSize),
+    Selector,
+}
+
+fn machines(input: &NodePoolInput, existing: Option<&NodePoolSpec>) -> Result<Chosen, Invalid> {
+    let by_labels = match existing.map(|spec| &spec.machines) {
+        Some(machines) => matches!(machines, Machines::NodeSelector(_)),
+        None => !input.node_selector.is_empty(),
+    };
+    if !by_labels {
+        if existing.is_some() && !input.node_selector.is_empty() {
+            return Err(Invalid::immutable("properties.nodeSelector", AGAIN));
+        }
+        return vm_size(input, existing).map(Chosen::Size);
+    }
+    if asked(input.vm_size.as_ref()).is_some() {
+        return Err(Invalid::parameter(
+            "agentPoolProfile.vmSize",
+            "The parameters vmSize and nodeSelector exclude each other. Leave one of them away.",
+        ));
+    }
+    Ok(Chosen::Selector)
+}
+
+fn node_selector(
+    input: &NodePoolInput,
+    existing: Option<&NodePoolSpec>,
+) -> Result<BTreeMap<String, String>, Invalid> {
+    const TARGET: &str = "agentPoolProfile.nodeSelector";
+    if let Some(Machines::NodeSelector(selector)) = existing.map(|spec| &spec.machines)
+        && (input.node_selector.is_empty() || input.node_selector == *selector)
+    {
+        return Ok(selector.clone());
+    }
+    if existing.is_some() {
+        return Err(Invalid::immutable("properties.nodeSelector", AGAIN));
+    }
+    for (key, value) in &input.node_selector {
+        if !is_label_key(key) || !is_label_value(value) {
+            return Err(Invalid::parameter(
+                TARGET,
+                format!(
+                    "'{key}: {value}' of nodeSelector is no label. Use a label that nodes have."
+                ),
+            ));
+        }
+    }
+    Ok(input.node_selector.clone())
 }
 
 fn asked(text: Option<&String>) -> Option<&str> {
@@ -92,14 +175,14 @@ fn vm_size(
     match existing {
         None => VmSize::find(asked.unwrap_or(vm_size::DEFAULT)),
         Some(spec) => match asked {
-            Some(name) if !name.eq_ignore_ascii_case(&spec.vm_size) => Err(Invalid::immutable(
+            Some(name) if !name.eq_ignore_ascii_case(spec.vm_size()) => Err(Invalid::immutable(
                 "properties.vmSize",
                 &format!(
                     "It is '{}'. Add another node pool with the size that is wanted, and delete this one.",
-                    spec.vm_size
+                    spec.vm_size()
                 ),
             )),
-            _ => VmSize::find(&spec.vm_size),
+            _ => VmSize::find(spec.vm_size()),
         },
     }
 }
@@ -108,13 +191,14 @@ fn count(
     asked: Option<i64>,
     mode: PoolMode,
     existing: Option<&NodePoolSpec>,
+    most: u32,
 ) -> Result<u32, Invalid> {
     let count = asked.unwrap_or_else(|| existing.map_or(1, |spec| i64::from(spec.count)));
     let min = mode.min_count();
-    u32::try_from(count).ok().filter(|count| (min..=MAX_COUNT).contains(count)).ok_or_else(|| {
+    u32::try_from(count).ok().filter(|count| (min..=most).contains(count)).ok_or_else(|| {
         Invalid::parameter(
             "agentPoolProfile.count",
-            format!("agentPoolProfile.count was {count}. It must be greater or equal to minCount:{min} and less than or equal to maxCount:{MAX_COUNT}."),
+            format!("agentPoolProfile.count was {count}. It must be greater or equal to minCount:{min} and less than or equal to maxCount:{most}."),
         )
     })
 }
@@ -150,9 +234,8 @@ type Wanted = (Option<GpuInstanceProfile>, Option<NodeLayout>);
 fn layout(
     input: &NodePoolInput,
     existing: Option<&NodePoolSpec>,
-    size: &VmSize,
+    size: Option<&VmSize>,
 ) -> Result<Wanted, Invalid> {
-    const AGAIN: &str = "Add another node pool with the one that is wanted, and delete this one.";
     let profile = asked(input.gpu_instance_profile.as_ref())
         .map(gpu_instance_profile)
         .transpose()?;
@@ -161,10 +244,13 @@ fn layout(
         if profile.is_some() && profile != spec.gpu_instance_profile {
             return Err(Invalid::immutable("properties.gpuInstanceProfile", AGAIN));
         }
-        if layouts.is_some() && layouts != spec.layouts {
+        if layouts.is_some() && spec.gpu_instance_profile.is_some() {
             return Err(Invalid::immutable("properties.layouts", AGAIN));
         }
-        return Ok((spec.gpu_instance_profile, spec.layouts.clone()));
+        return Ok((
+            spec.gpu_instance_profile,
+            layouts.or_else(|| spec.layouts.clone()),
+        ));
     }
     if profile.is_some() && layouts.is_some() {
         return Err(Invalid::parameter(
@@ -172,6 +258,9 @@ fn layout(
             "The parameters gpuInstanceProfile and layouts exclude each other. Leave one of them away.",
         ));
     }
+    let Some(size) = size else {
+        return Ok((profile, layouts));
+    };
     if let Some(profile) = profile {
         let (board, _) = size.mig_board()?;
         profile.resolve(board).map_err(|error| {

@@ -58,6 +58,8 @@ fn pool(name: &str, count: i64) -> NodePool {
         message: String::new(),
         operation: None,
         created: Timestamp::now(),
+        rollout: pool::Rollout::default(),
+        seen: pool::PoolSummary::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use pool::validation::{NodePoolInput, node_pool};
 use pool::{
     Action, ClusterKey, GroupKey, NodeName, NodePhase, NodePool, NodeSpec, ObservedNode, PoolKey,
-    ProvisioningState, expected_allocatable, reconcile,
+    PoolSummary, ProvisioningState, Rollout, Slices, Supply, expected_allocatable, reconcile,
 };
 
 fn key(pool: &str) -> PoolKey {
@@ -42,6 +42,8 @@ fn pool_of(count: u32) -> NodePool {
         message: String::new(),
         operation: None,
         created: Timestamp::UNIX_EPOCH,
+        rollout: Rollout::default(),
+        seen: PoolSummary::default(),
     }
 }
 
@@ -68,6 +70,9 @@ impl World {
                     .nodes
                     .get_mut(&spec.name)
                     .expect("only nodes that are there are updated");
+                if node.spec.layout != spec.layout {
+                    node.phase = NodePhase::Creating;
+                }
                 node.spec = spec;
             }
             Action::DeleteNode(name) => {
@@ -78,6 +83,7 @@ impl World {
                 node.phase = NodePhase::Deleting;
                 node.ready = false;
             }
+            Action::Resize(..) => unreachable!("these nodes come one by one"),
         }
     }
 
@@ -109,6 +115,8 @@ fn new_node(spec: NodeSpec) -> ObservedNode {
         labels: BTreeMap::new(),
         conditions: Vec::new(),
         gpus: Vec::new(),
+        boards: BTreeMap::new(),
+        slices: Slices::default(),
         driver_version: None,
         created: Timestamp::UNIX_EPOCH,
     }
@@ -159,7 +167,12 @@ fn event() -> impl Strategy<Value = Event> {
 /// One round: what is decided is checked, then done.
 fn round(pool: &mut NodePool, world: &mut World, killed_after: Option<usize>) {
     let before = world.observe();
-    let decision = reconcile(pool, &before);
+    let decision = reconcile(pool, &before, &Supply::Made);
+    if decision.rollout != pool.rollout {
+        // It is kept before anything is done, and the next round does it.
+        pool.rollout = decision.rollout;
+        return;
+    }
     let wanted = pool.spec.count as usize;
 
     if decision.state == ProvisioningState::Succeeded {
@@ -270,7 +283,7 @@ fn happen(event: &Event, pool: &mut NodePool, world: &mut World) {
 
 /// Nothing bad happens any more.
 fn settle(pool: &mut NodePool, world: &mut World) {
-    for _ in 0..4 {
+    for _ in 0..6 {
         round(pool, world, None);
         world
             .nodes
@@ -296,7 +309,7 @@ proptest! {
         for node in world.nodes.values() {
             prop_assert_eq!(node.spec.labels.get("generation"), pool.spec.node_labels.get("generation"));
         }
-        let quiet = reconcile(&pool, &world.observe());
+        let quiet = reconcile(&pool, &world.observe(), &Supply::Made);
         prop_assert!(quiet.actions.is_empty());
     }
 
@@ -310,12 +323,12 @@ proptest! {
             happen(&event, &mut pool, &mut world);
         }
         pool.provisioning_state = ProvisioningState::Deleting;
-        for action in reconcile(&pool, &world.observe()).actions {
+        for action in reconcile(&pool, &world.observe(), &Supply::Made).actions {
             world.apply(action);
         }
         prop_assert_eq!(world.live(), 0);
-        prop_assert_eq!(reconcile(&pool, &world.observe()).gone, world.nodes.is_empty());
-        prop_assert_eq!(reconcile(&pool, &[]).gone, true);
+        prop_assert_eq!(reconcile(&pool, &world.observe(), &Supply::Made).gone, world.nodes.is_empty());
+        prop_assert_eq!(reconcile::<ObservedNode>(&pool, &[], &Supply::Made).gone, true);
     }
 }
 
@@ -410,7 +423,7 @@ fn nodes_of_other_pools_are_left_alone() {
     let mut world = World::default();
     round(&mut other, &mut world, None);
     let pool = pool_of(0);
-    let decision = reconcile(&pool, &world.observe());
+    let decision = reconcile(&pool, &world.observe(), &Supply::Made);
     assert!(decision.actions.is_empty());
     assert_eq!(decision.state, ProvisioningState::Succeeded);
 }

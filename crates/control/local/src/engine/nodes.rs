@@ -1,6 +1,7 @@
 //! What the engine does about nodes.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,10 +16,10 @@ use crate::store::NodeRow;
 const REMOVE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    pub(super) fn observe(&self) -> Vec<ObservedNode> {
+    pub(super) fn observe(&self) -> Vec<Arc<ObservedNode>> {
         self.nodes
             .values()
-            .map(|node| observe(&node.row, &node.state()))
+            .map(|node| Arc::new(observe(&node.row, &node.state())))
             .collect()
     }
 
@@ -27,6 +28,10 @@ impl Engine {
             Action::CreateNode(spec) => self.create_node(spec).await,
             Action::UpdateNode(spec) => self.update_node(spec).await,
             Action::DeleteNode(name) => self.delete_node(&name).await,
+            Action::Resize(pool, _) => Err(ProviderError::Refused(format!(
+                "node pool {}: local nodes are made one by one, not by a set of machines",
+                pool.pool
+            ))),
         };
         // Nothing has changed when it failed, and saying so would have it tried again at once, for ever.
         if outcome.is_ok() {
@@ -55,8 +60,22 @@ impl Engine {
             return Err(ProviderError::Unavailable(format!("node {name} is gone")));
         };
         let mut row = node.row.clone();
+        if row.spec.layout != spec.layout {
+            // Before the row: what is not in the row yet is asked for again.
+            let folder = NodeFolder::of(&self.settings.nodes.nodes, &name);
+            let layout = spec.layout.clone();
+            let written = tokio::task::spawn_blocking(move || folder.write_layout(layout.as_ref()));
+            let written = written.await.map_err(io::Error::other).flatten();
+            written.map_err(|error| {
+                ProviderError::Unavailable(format!(
+                    "cannot write the layout of node {name}: {error}"
+                ))
+            })?;
+        }
         row.spec.labels = spec.labels;
         row.spec.taints = spec.taints;
+        row.spec.layout = spec.layout;
+        row.spec.drain = spec.drain;
         self.write_node(&row).await?;
         if let Some(node) = self.nodes.get_mut(&name) {
             node.row = row;

@@ -46,8 +46,8 @@ pub struct AgentCommand {
     pub reports: PathBuf,
     /// Where the agent keeps what it must not forget.
     pub state_dir: PathBuf,
-    /// The layout; MIG is left alone when `None`.
-    pub layout: Option<String>,
+    /// The file that has the layout; MIG is left alone when `None`.
+    pub layout_file: Option<PathBuf>,
     /// How slices are advertised.
     pub mig_strategy: MigStrategy,
 }
@@ -59,8 +59,8 @@ impl AgentCommand {
         option("--driver-root", self.driver_root.clone().into());
         option("--kubelet-dir", self.kubelet_dir.clone().into());
         option("--node-name", self.node.as_str().into());
-        if let Some(layout) = &self.layout {
-            option("--layout", layout.into());
+        if let Some(file) = &self.layout_file {
+            option("--layout-file", file.clone().into());
         }
         option("--mig-strategy", self.mig_strategy.to_string().into());
         option("--device-list-strategy", "envvar".into());
@@ -231,6 +231,15 @@ pub struct AgentStatus {
     pub inventory: Option<Inventory>,
 }
 
+impl AgentStatus {
+    /// It does not speak of the layout that is wanted now. An agent that says nothing of layouts is taken at its word.
+    #[must_use]
+    pub fn is_behind(&self, wanted: Option<&str>) -> bool {
+        let spoken = self.partition.as_ref().map(|it| it.layout.as_str());
+        spoken.is_some_and(|layout| layout != wanted.unwrap_or_default())
+    }
+}
+
 /// How it stands with the layout.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Partition {
@@ -238,6 +247,9 @@ pub struct Partition {
     pub done: bool,
     /// Why not, or how they differ by now.
     pub message: Option<String>,
+    /// The layout that this is about; empty when none is wanted.
+    #[serde(default)]
+    pub layout: String,
 }
 
 /// The GPUs of a node.

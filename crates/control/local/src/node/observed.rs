@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use pool::{
-    Condition, ConditionStatus, Holder, NodeGpu, NodePhase, NodeSlice, ObservedNode, VmSize,
+    Condition, ConditionStatus, Holder, NodeGpu, NodePhase, NodeSlice, ObservedNode, Slices, VmSize,
 };
 
 use super::NodeState;
@@ -29,6 +29,7 @@ pub fn observe(row: &NodeRow, state: &NodeState) -> ObservedNode {
         .agent
         .as_ref()
         .and_then(|agent| agent.inventory.as_ref());
+    let gpus = inventory.map_or_else(Vec::new, |inventory| node_gpus(inventory, &ledger));
     ObservedNode {
         phase,
         ready: state.ready() && !row.deleting,
@@ -37,11 +38,23 @@ pub fn observe(row: &NodeRow, state: &NodeState) -> ObservedNode {
         allocatable,
         labels: labels(row, state),
         conditions: state.conditions.clone(),
-        gpus: inventory.map_or_else(Vec::new, |inventory| node_gpus(inventory, &ledger)),
+        slices: slices(&gpus),
+        gpus,
+        boards: BTreeMap::new(),
         driver_version: inventory.map(|inventory| inventory.driver_version.clone()),
         created: row.created,
         spec: row.spec.clone(),
     }
+}
+
+fn slices(gpus: &[NodeGpu]) -> Slices {
+    let mut slices = Slices::default();
+    for slice in gpus.iter().flat_map(|gpu| &gpu.slices) {
+        slices.total += 1;
+        slices.ready += u64::from(slice.healthy);
+        slices.in_use += u64::from(slice.holder.is_some());
+    }
+    slices
 }
 
 fn phase(row: &NodeRow, state: &NodeState) -> (NodePhase, String) {
@@ -51,7 +64,16 @@ fn phase(row: &NodeRow, state: &NodeState) -> (NodePhase, String) {
     if let Some(failure) = &state.failure {
         return (NodePhase::Failed, failure.clone());
     }
+    let wanted = row.spec.layout.as_ref().map(ToString::to_string);
     match (&state.agent, &state.agent_trouble) {
+        // It has not read yet what is wanted now.
+        (Some(agent), _) if has_gpus(row) && agent.is_behind(wanted.as_deref()) => (
+            NodePhase::Creating,
+            format!(
+                "the layout {} is about to be made",
+                wanted.unwrap_or_default()
+            ),
+        ),
         // Idle is right for a node without GPUs; a node whose size has some lacks its driver.
         (Some(agent), _) if agent.phase == "idle" && has_gpus(row) => {
             (NodePhase::Failed, agent.message.clone())

@@ -37,6 +37,7 @@ fn node() -> NodeRow {
         mig_strategy: mig::MigStrategy::Single,
         labels: std::collections::BTreeMap::new(),
         taints: vec![],
+        drain: pool::Drain::default(),
     };
     NodeRow {
         spec,

@@ -32,6 +32,7 @@ pub(crate) fn node() -> NodeSpec {
         mig_strategy: mig::MigStrategy::Single,
         labels: std::collections::BTreeMap::new(),
         taints: vec![],
+        drain: pool::Drain::default(),
     }
 }
 

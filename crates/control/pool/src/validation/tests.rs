@@ -24,7 +24,7 @@ fn with(change: impl FnOnce(&mut NodePoolInput)) -> NodePoolInput {
 fn the_articles_pool_is_taken() {
     let spec = node_pool(&input(), None).unwrap();
     assert_eq!(spec.count, 1);
-    assert_eq!(spec.vm_size, SIZE);
+    assert_eq!(spec.vm_size(), SIZE);
     assert_eq!(spec.gpu_instance_profile, Some(GpuInstanceProfile::Mig1g));
     assert_eq!(spec.mig_strategy, MigStrategy::Single);
     assert_eq!(spec.mode, PoolMode::User);
@@ -39,7 +39,7 @@ fn what_was_not_asked_gets_its_default() {
     };
     for input in [NodePoolInput::default(), asked_empty] {
         let spec = node_pool(&input, None).unwrap();
-        assert_eq!((spec.count, spec.vm_size.as_str()), (1, vm_size::DEFAULT));
+        assert_eq!((spec.count, spec.vm_size()), (1, vm_size::DEFAULT));
         assert_eq!(spec.gpu_instance_profile, None);
     }
 }
@@ -161,6 +161,7 @@ fn single_refuses_layouts_that_are_not_alike_and_mixed_takes_them() {
 #[case(with(|i| i.vm_size = Some("Standard_ND96amsr_A100_v4".to_owned())), "properties.vmSize")]
 #[case(with(|i| i.mig_strategy = Some("Mixed".to_owned())), "properties.gpuProfile.nvidia.migStrategy")]
 #[case(with(|i| { i.gpu_instance_profile = None; i.layouts = Some("MIG1g".to_owned()); }), "properties.layouts")]
+#[case(with(|i| i.node_selector = BTreeMap::from([("gpu".to_owned(), "a100".to_owned())])), "properties.nodeSelector")]
 fn what_a_pool_is_made_of_cannot_be_changed(#[case] change: NodePoolInput, #[case] target: &str) {
     let existing = node_pool(&input(), None).unwrap();
     let error = node_pool(&change, Some(&existing)).unwrap_err();
@@ -246,4 +247,38 @@ fn extra_fields_are_kept_as_they_are() {
     let extra = extra.as_object().unwrap().clone();
     let spec = node_pool(&with(|input| input.extra = extra.clone()), None).unwrap();
     assert_eq!(spec.extra, extra);
+}
+
+#[test]
+fn layouts_can_be_changed_to_others_that_fit() {
+    let layouts = |text: &str| {
+        with(|input| {
+            input.gpu_instance_profile = None;
+            input.layouts = Some(text.to_owned());
+        })
+    };
+    let existing = node_pool(&layouts("MIG1g"), None).unwrap();
+    let changed = node_pool(&layouts("MIG3g"), Some(&existing)).unwrap();
+    assert_eq!(changed.layouts.unwrap().to_string(), "MIG3g");
+    let error = node_pool(&layouts("5g.20gb"), Some(&existing)).unwrap_err();
+    assert_eq!(error.target.as_deref(), Some("agentPoolProfile.layouts"));
+}
+
+#[test]
+fn a_pool_has_a_size_or_chooses_its_nodes_by_their_labels() {
+    let selector = BTreeMap::from([("gpu".to_owned(), "a100".to_owned())]);
+    let both = with(|input| input.node_selector.clone_from(&selector));
+    assert!(
+        node_pool(&both, None)
+            .unwrap_err()
+            .message
+            .contains("exclude each other")
+    );
+    let by_labels = NodePoolInput {
+        vm_size: None,
+        ..both.clone()
+    };
+    let spec = node_pool(&by_labels, None).unwrap();
+    assert_eq!(spec.machines, crate::Machines::NodeSelector(selector));
+    assert_eq!(node_pool(&by_labels, Some(&spec)).unwrap(), spec);
 }

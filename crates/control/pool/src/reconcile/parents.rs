@@ -1,0 +1,89 @@
+//! What is to be done about clusters and resource groups, which only hold others.
+
+use crate::key::{ClusterKey, PoolKey};
+use crate::resource::{Cluster, Group, NodePool, ProvisioningState};
+
+/// What is to be done about a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterDecision {
+    /// Where the cluster is on its way.
+    pub state: ProvisioningState,
+    /// What is going on, or why it failed.
+    pub message: String,
+    /// Pools that are to be deleted because the cluster is.
+    pub delete_pools: Vec<PoolKey>,
+    /// The cluster was to be deleted, and no pool of it is left: its record can go.
+    pub gone: bool,
+}
+
+/// What is to be done about a resource group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDecision {
+    /// Clusters that are to be deleted because the group is.
+    pub delete_clusters: Vec<ClusterKey>,
+    /// The group was to be deleted, and no cluster of it is left: its record can go.
+    pub gone: bool,
+}
+
+/// Decides what is to be done about `cluster`, whose pools are `pools`.
+#[must_use]
+pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecision {
+    use ProvisioningState::{Deleting, Failed, Succeeded};
+    let keep = |state, message: &str| ClusterDecision {
+        state,
+        message: message.to_owned(),
+        delete_pools: Vec::new(),
+        gone: false,
+    };
+    match cluster.provisioning_state {
+        Deleting => ClusterDecision {
+            delete_pools: pools
+                .iter()
+                .filter(|pool| pool.provisioning_state != Deleting)
+                .map(|pool| pool.key.clone())
+                .collect(),
+            gone: pools.is_empty(),
+            ..keep(Deleting, &cluster.message)
+        },
+        // A pool that changes later is that pool's own matter.
+        Succeeded => keep(Succeeded, &cluster.message),
+        state => {
+            if let Some(pool) = pools.iter().find(|pool| pool.provisioning_state == Failed) {
+                return keep(
+                    Failed,
+                    &format!("node pool {}: {}", pool.key.pool, pool.message),
+                );
+            }
+            match pools
+                .iter()
+                .find(|pool| pool.provisioning_state != Succeeded)
+            {
+                None => keep(Succeeded, ""),
+                Some(_) if state.is_terminal() => keep(state, &cluster.message),
+                Some(pool) => keep(
+                    state,
+                    &format!("node pool {}: {}", pool.key.pool, pool.message),
+                ),
+            }
+        }
+    }
+}
+
+/// Decides what is to be done about `group`, whose clusters are `clusters`.
+#[must_use]
+pub fn reconcile_group(group: &Group, clusters: &[&Cluster]) -> GroupDecision {
+    if group.provisioning_state != ProvisioningState::Deleting {
+        return GroupDecision {
+            delete_clusters: Vec::new(),
+            gone: false,
+        };
+    }
+    GroupDecision {
+        delete_clusters: clusters
+            .iter()
+            .filter(|cluster| cluster.provisioning_state != ProvisioningState::Deleting)
+            .map(|cluster| cluster.key.clone())
+            .collect(),
+        gone: clusters.is_empty(),
+    }
+}
