@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::command::{
-    agent, cluster, completions, group, node, nodepool, partition, pod, profiles, rest, retire,
-    sim, smi, up,
+    agent, cluster, completions, group, node, nodepool, operator, partition, pod, profiles, rest,
+    retire, sim, smi, up,
 };
 use crate::demo;
 use crate::failure::Failure;
@@ -70,6 +70,10 @@ pub(crate) enum Noun {
     FeatureDiscovery(agent::FeatureDiscovery),
     /// Partition, device plugin and feature discovery in one process
     Agent(Box<agent::Agent>),
+    /// Node pools on a Kubernetes cluster: bring its nodes to what the NodePools say
+    Operator(Box<operator::Operator>),
+    /// Print the CustomResourceDefinitions of NodePool and GpuNode
+    Crds(operator::Crds),
     /// nvidia-smi's everyday commands; also under the name `nvidia-smi`
     Smi(smi::Smi),
     /// Simulated driver roots: GPUs for any NVML program, on a machine that has none

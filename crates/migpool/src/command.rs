@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod group;
 pub(crate) mod node;
 pub(crate) mod nodepool;
+pub(crate) mod operator;
 pub(crate) mod partition;
 pub(crate) mod pod;
 pub(crate) mod profiles;
@@ -36,6 +37,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::DevicePlugin(plugin) => block_on(plugin.run()),
         Noun::FeatureDiscovery(discovery) => block_on(discovery.run()),
         Noun::Agent(agent) => block_on(agent.run()),
+        Noun::Operator(operator) => block_on(operator.run()),
+        Noun::Crds(crds) => crds.run(),
         Noun::Smi(smi) => smi.run(),
         Noun::Sim(sim) => sim.run(),
         Noun::Completions(completions) => completions.run(),

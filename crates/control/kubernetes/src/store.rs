@@ -1,0 +1,225 @@
+//! [`pool::Store`] over the custom resources.
+//!
+//! A pool's record is its `NodePool` object: the spec is a person's, the rest is in the status. The resource group and the
+//! cluster that a pool is said to be in are names in its key and no objects; operations are those of ARM clients alone.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
+use pool::{Change, Expected, Kind, RawRecord, Revision, Scope, Store, StoreError};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::backend::KubernetesBackend;
+use crate::node_pool::{FINALIZER, NodePool, NodePoolStatus};
+use crate::{convert, status};
+
+impl Store for KubernetesBackend {
+    async fn read(&self, kind: Kind, path: &str) -> Result<Option<RawRecord>, StoreError> {
+        if kind != Kind::NodePool {
+            return Ok(None);
+        }
+        match self.object(path) {
+            Some(object) => raw(&object, path).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
+        if kind != Kind::NodePool {
+            return Ok(Vec::new());
+        }
+        let mut records = Vec::new();
+        for object in self.caches.pools.state() {
+            let Ok(key) = convert::key(&object) else {
+                continue;
+            };
+            let path = pool::Key::path(&key);
+            if path.starts_with(scope.prefix()) {
+                records.push(raw(&object, &path)?);
+            }
+        }
+        records.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(records)
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
+        // The API server changes one object at a time.
+        if let [_, second, ..] = changes.as_slice() {
+            let (kind, path) = second.subject();
+            return Err(StoreError::Unavailable(format!(
+                "a cluster can't change {kind} {path} and another record in one step"
+            )));
+        }
+        let mut revisions = Vec::new();
+        for change in changes {
+            revisions.push(self.change(change).await?);
+        }
+        Ok(revisions)
+    }
+
+    fn store_changes(&self) -> watch::Receiver<u64> {
+        self.caches.changes.clone()
+    }
+}
+
+impl KubernetesBackend {
+    fn object(&self, path: &str) -> Option<std::sync::Arc<NodePool>> {
+        let name = path.rsplit('/').next()?;
+        self.caches.pools.get(&ObjectRef::new(name))
+    }
+
+    async fn change(&self, change: Change) -> Result<Option<Revision>, StoreError> {
+        let (kind, path) = change.subject();
+        let path = path.to_owned();
+        if kind != Kind::NodePool {
+            return Err(StoreError::Unavailable(format!(
+                "a cluster keeps node pools, and no {kind}"
+            )));
+        }
+        let conflict = || StoreError::Conflict {
+            kind,
+            path: path.clone(),
+        };
+        let object = self.object(&path);
+        let found = object.as_deref().map(revision);
+        let expected = match &change {
+            Change::Put { expected, .. } | Change::Check { expected, .. } => *expected,
+            Change::Delete { expected, .. } => Expected::Revision(*expected),
+        };
+        let Some(object) = object.filter(|_| expected != Expected::Absent) else {
+            return match (expected, change) {
+                (Expected::Absent, Change::Check { .. }) if found.is_none() => Ok(None),
+                (Expected::Absent, Change::Put { .. }) if found.is_none() => {
+                    Err(StoreError::Unavailable(format!(
+                        "{kind} {path} is made by creating its NodePool object"
+                    )))
+                }
+                _ => Err(conflict()),
+            };
+        };
+        if Some(expected) != found.map(Expected::Revision) {
+            return Err(conflict());
+        }
+        match change {
+            Change::Check { .. } => Ok(None),
+            Change::Delete { .. } => self.let_go(&object).await.map(|()| None),
+            Change::Put { body, .. } => {
+                let record: pool::NodePool =
+                    serde_json::from_value(body).map_err(|error| StoreError::Unreadable {
+                        kind,
+                        path: path.clone(),
+                        reason: error.to_string(),
+                    })?;
+                let status = status::of(&object, &record, Timestamp::now());
+                self.write_status(&object, status).await.map(Some)
+            }
+        }
+    }
+
+    /// Writes the status over the version that was read, if it says anything new.
+    pub(crate) async fn write_status(
+        &self,
+        object: &NodePool,
+        status: NodePoolStatus,
+    ) -> Result<Revision, StoreError> {
+        if object.status.as_ref() == Some(&status) {
+            return Ok(revision(object));
+        }
+        let body = applied(object, json!({ "status": status }));
+        let parameters = PatchParams::apply(gpu_node::OPERATOR).force();
+        let written = self
+            .pools()
+            .patch_status(&object.name_any(), &parameters, &Patch::Apply(body))
+            .await;
+        written
+            .map(|object| revision(&object))
+            .map_err(|error| failed(object, &error))
+    }
+
+    /// Keeps the pool until its nodes were given back.
+    pub(crate) async fn hold(&self, object: &NodePool) -> Result<(), StoreError> {
+        let mut finalizers = object.finalizers().to_vec();
+        if finalizers.iter().any(|it| it == FINALIZER) {
+            return Ok(());
+        }
+        finalizers.push(FINALIZER.to_owned());
+        self.write_finalizers(object, &finalizers).await
+    }
+
+    /// Lets the API server remove the pool.
+    pub(crate) async fn let_go(&self, object: &NodePool) -> Result<(), StoreError> {
+        let mut finalizers = object.finalizers().to_vec();
+        finalizers.retain(|it| it != FINALIZER);
+        self.write_finalizers(object, &finalizers).await
+    }
+
+    async fn write_finalizers(
+        &self,
+        object: &NodePool,
+        finalizers: &[String],
+    ) -> Result<(), StoreError> {
+        let patch = json!({"metadata": {
+            "resourceVersion": object.resource_version(),
+            "finalizers": finalizers,
+        }});
+        let written = self
+            .pools()
+            .patch_metadata(
+                &object.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
+            .await;
+        written.map(drop).map_err(|error| failed(object, &error))
+    }
+}
+
+/// A server-side apply's body about the version of the object that was read.
+fn applied(object: &NodePool, mut body: Value) -> Value {
+    body["apiVersion"] = "migpool.dev/v1alpha1".into();
+    body["kind"] = "NodePool".into();
+    body["metadata"] = json!({
+        "name": object.name_any(),
+        "uid": object.metadata.uid,
+        "resourceVersion": object.resource_version(),
+    });
+    body
+}
+
+/// The version of an object. The API server's own numbers, which Kubernetes lets be compared.
+fn revision(object: &NodePool) -> Revision {
+    let version = object.resource_version().unwrap_or_default();
+    Revision(version.parse().unwrap_or_default())
+}
+
+fn raw(object: &NodePool, path: &str) -> Result<RawRecord, StoreError> {
+    let unreadable = |reason: String| StoreError::Unreadable {
+        kind: Kind::NodePool,
+        path: path.to_owned(),
+        reason,
+    };
+    let record = convert::record(object).map_err(|error| unreadable(error.message))?;
+    Ok(RawRecord {
+        kind: Kind::NodePool,
+        path: path.to_owned(),
+        revision: revision(object),
+        body: serde_json::to_value(record).map_err(|error| unreadable(error.to_string()))?,
+    })
+}
+
+fn failed(object: &NodePool, error: &kube::Error) -> StoreError {
+    match error {
+        kube::Error::Api(status) if status.code == 409 || status.code == 404 => {
+            StoreError::Conflict {
+                kind: Kind::NodePool,
+                path: object.name_any(),
+            }
+        }
+        error => StoreError::Unavailable(format!(
+            "NodePool {} can't be written: {error}",
+            object.name_any()
+        )),
+    }
+}
