@@ -1,3 +1,4 @@
+mod node_pools;
 mod objects;
 mod packing;
 mod refusals;

@@ -1,12 +1,15 @@
 //! Every object is one that Kubernetes knows, field by field, and as unprivileged as it can be.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,14 +27,21 @@ fn understood(object: &Value) -> Value {
         "ClusterRole" => through::<ClusterRole>(object),
         "ClusterRoleBinding" => through::<ClusterRoleBinding>(object),
         "ConfigMap" => through::<ConfigMap>(object),
+        "CustomResourceDefinition" => through::<CustomResourceDefinition>(object),
         "DaemonSet" => through::<DaemonSet>(object),
+        "Deployment" => through::<Deployment>(object),
         "Job" => through::<Job>(object),
+        "Lease" => through::<Lease>(object),
         "Pod" => through::<Pod>(object),
+        "PodDisruptionBudget" => through::<PodDisruptionBudget>(object),
         "Role" => through::<Role>(object),
         "RoleBinding" => through::<RoleBinding>(object),
+        "Secret" => through::<Secret>(object),
+        "Service" => through::<Service>(object),
         "ServiceAccount" => through::<ServiceAccount>(object),
         "ValidatingAdmissionPolicy" => through::<ValidatingAdmissionPolicy>(object),
         "ValidatingAdmissionPolicyBinding" => through::<ValidatingAdmissionPolicyBinding>(object),
+        "ValidatingWebhookConfiguration" => through::<ValidatingWebhookConfiguration>(object),
         kind => panic!("a {kind} was not expected"),
     }
 }
@@ -61,6 +71,8 @@ fn everything(chart: &str) -> Option<Vec<Value>> {
             "--set=drain=evict",
             "--set=output=node-feature",
             "--set=replaceAll=true",
+            "--set=operator.replicas=2",
+            "--set=operator.clusterAPI=true",
         ],
         "nvidia-device-plugin" => &[
             "--set=gfd.enabled=true",
@@ -89,6 +101,27 @@ fn kubernetes_knows_every_field() {
     }
 }
 
+/// Whether the pods that an object selects, if it does, are its own or, where it has none, those of another object.
+fn selects_pods(object: &Value, objects: &[Value]) -> bool {
+    let selector = &object["spec"]["selector"];
+    let selected = match object["kind"].as_str() {
+        Some("Service") => selector.as_object(),
+        _ => selector["matchLabels"].as_object(),
+    };
+    let Some(selected) = selected else {
+        return true;
+    };
+    let has = |maker: &Value| {
+        let labels = &maker["spec"]["template"]["metadata"]["labels"];
+        selected.iter().all(|(key, value)| labels[key] == *value)
+    };
+    if object["spec"]["template"].is_null() {
+        objects.iter().any(has)
+    } else {
+        has(object)
+    }
+}
+
 #[test]
 fn the_names_that_objects_use_are_those_of_other_objects() {
     for chart in CHARTS {
@@ -111,14 +144,14 @@ fn the_names_that_objects_use_are_those_of_other_objects() {
             assert!(has("ValidatingAdmissionPolicy", policy), "{name}");
             let pod = pod_spec(object);
             assert!(has("ServiceAccount", &pod["serviceAccountName"]), "{name}");
+            for webhook in object["webhooks"].as_array().into_iter().flatten() {
+                let service = &webhook["clientConfig"]["service"]["name"];
+                assert!(has("Service", service), "{name}");
+            }
             for volume in pod["volumes"].as_array().into_iter().flatten() {
                 assert!(has("ConfigMap", &volume["configMap"]["name"]), "{name}");
             }
-            let labels = &object["spec"]["template"]["metadata"]["labels"];
-            let selected = object["spec"]["selector"]["matchLabels"].as_object();
-            for (key, value) in selected.into_iter().flatten() {
-                assert_eq!(&labels[key], value, "{name}");
-            }
+            assert!(selects_pods(object, &objects), "{name}");
         }
     }
 }
@@ -155,6 +188,7 @@ fn is_restricted(pod: &Value) -> bool {
                 && context["capabilities"] == json!({"drop": ["ALL"]})
                 && context["seccompProfile"] == json!({"type": "RuntimeDefault"})
                 && context["privileged"].is_null()
+                && context["readOnlyRootFilesystem"] == true
         })
 }
 
@@ -166,7 +200,7 @@ fn only_daemon_sets_are_privileged() {
         };
         for object in &objects {
             let kind = object["kind"].as_str().unwrap();
-            if kind == "Pod" || kind == "Job" {
+            if ["Pod", "Job", "Deployment"].contains(&kind) {
                 assert!(is_restricted(pod_spec(object)), "{chart}: {object:#}");
             }
             if kind == "DaemonSet" {

@@ -45,6 +45,31 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ),
     ("migpool", &["--set=listen.port=0"], "'/listen/port'"),
     (
+        "migpool",
+        &["--set=operator.webhook.port=8091"],
+        "operator.listen.port and operator.webhook.port are both 8091: give them two ports.",
+    ),
+    (
+        "migpool",
+        &["--set=operator.replicas=-1"],
+        "'/operator/replicas': minimum: got -1, want 0",
+    ),
+    (
+        "migpool",
+        &["--set=operator.webhook.failurePolicy=Fail"],
+        "'/operator/webhook': additional properties 'failurePolicy' not allowed",
+    ),
+    (
+        "migpool",
+        &["--set=operator.replica=2"],
+        "'/operator': additional properties 'replica' not allowed",
+    ),
+    (
+        "migpool",
+        &["--set=crds.keeep=true"],
+        "'/crds': additional properties 'keeep' not allowed",
+    ),
+    (
         PLUGIN,
         &["--set=gdrcopyEnabled=true"],
         "gdrcopyEnabled is true: handing out the devices of GPUDirect and MOFED is not supported; set gdrcopyEnabled=false.",
