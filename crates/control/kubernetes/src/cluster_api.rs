@@ -26,6 +26,9 @@ const DELETE_MACHINE: &str = "cluster.x-k8s.io/delete-machine";
 /// What the annotations begin with by which the cluster autoscaler learns what a node of a set without nodes would have.
 const CAPACITY: &str = "capacity.cluster-autoscaler.kubernetes.io";
 
+/// The annotation of a set that the cluster autoscaler scales.
+const AUTOSCALED: &str = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-max-size";
+
 /// Who writes the annotations, to server-side apply.
 const MANAGER: &str = "migpool-cluster-api";
 
@@ -39,11 +42,13 @@ impl KubernetesBackend {
         let reference = self.reference(object)?;
         let deployment = self.deployment(reference).await?;
         let machines = deployment.data["spec"]["replicas"].as_u64().unwrap_or(1);
+        let machines = u32::try_from(machines).unwrap_or(u32::MAX);
         self.annotate(pool, reference, &deployment).await?;
         let nodes = self.nodes_of_machines(reference).await?;
         Ok(Supply::Scaled {
-            machines: u32::try_from(machines).unwrap_or(u32::MAX),
-            candidates: self.candidates(pool, object, Some(&nodes)),
+            machines,
+            autoscaled: deployment.annotations().contains_key(AUTOSCALED),
+            candidates: self.candidates(machines.max(pool.spec.count), pool, object, Some(&nodes)),
         })
     }
 

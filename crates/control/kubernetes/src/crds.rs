@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use gpu_node::GpuNode;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -25,8 +25,36 @@ pub fn custom_resource_definitions() -> Result<Vec<(&'static str, String)>, serd
         ("nodepools.yaml", NodePool::crd()),
     ];
     all.into_iter()
+        .map(|(file, mut crd)| {
+            for version in &mut crd.spec.versions {
+                if let Some(schema) = &mut version.schema
+                    && let Some(schema) = &mut schema.open_api_v3_schema
+                {
+                    without_foreign_formats(schema);
+                }
+            }
+            (file, crd)
+        })
         .map(|(file, crd)| Ok((file, format!("{HEADER}{}", serde_saphyr::to_string(&crd)?))))
         .collect()
+}
+
+/// Takes the formats away that are Rust's and not `OpenAPI`'s: the API server warns of each.
+fn without_foreign_formats(schema: &mut JSONSchemaProps) {
+    schema.format = schema.format.take().filter(|it| !it.starts_with("uint"));
+    for field in schema
+        .properties
+        .iter_mut()
+        .flat_map(|all| all.values_mut())
+    {
+        without_foreign_formats(field);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(item)) = &mut schema.items {
+        without_foreign_formats(item);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(more)) = &mut schema.additional_properties {
+        without_foreign_formats(more);
+    }
 }
 
 /// The reference of both custom resources, as Markdown.

@@ -130,7 +130,7 @@ fn single() -> Strategy {
     Strategy::Single
 }
 
-/// AKS' names of GPU instance profiles.
+/// AKS' name for slices that are all alike, as many as fit on every GPU. It cannot be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum GpuInstanceProfile {
     /// Slices of one compute slice: seven on an A100.

@@ -40,7 +40,12 @@ impl NodeProvider for KubernetesBackend {
             return Ok(Supply::Found(Candidates::default()));
         };
         match object.spec.provider.kind {
-            ProviderKind::Adopt => Ok(Supply::Found(self.candidates(pool, &object, None))),
+            ProviderKind::Adopt => Ok(Supply::Found(self.candidates(
+                pool.spec.count,
+                pool,
+                &object,
+                None,
+            ))),
             ProviderKind::ClusterAPI => self.scaled(pool, &object).await,
         }
     }
@@ -114,12 +119,13 @@ impl KubernetesBackend {
     /// Which nodes the pool may take; nothing is looked for when it has enough.
     pub(crate) fn candidates(
         &self,
+        wanted: u32,
         pool: &pool::NodePool,
         object: &NodePool,
         among: Option<&BTreeSet<String>>,
     ) -> Candidates {
         let mut pairs = self.pairs();
-        let count = usize::try_from(pool.spec.count).unwrap_or(usize::MAX);
+        let count = usize::try_from(wanted).unwrap_or(usize::MAX);
         let has = pairs.iter().filter(|pair| is_of(pair, object)).count();
         if has >= count {
             return Candidates::default();
@@ -360,7 +366,11 @@ fn is_of(pair: &Pair, object: &NodePool) -> bool {
 /// The wish with what the pool wants of the node.
 fn with(wish: GpuNodeSpec, spec: &NodeSpec, pair: &Pair) -> GpuNodeSpec {
     GpuNodeSpec {
-        layout: spec.layout.as_ref().map(ToString::to_string),
+        layout: Some(
+            spec.layout
+                .as_ref()
+                .map_or_else(|| view::OFF.to_owned(), ToString::to_string),
+        ),
         mig_strategy: Some(spec.mig_strategy.into()),
         drain: Some(convert::drain_of(spec.drain)),
         node_labels: view::own_labels(&spec.labels, pair),

@@ -19,6 +19,9 @@ use crate::convert;
 /// The label that says which size a node's machine has.
 pub const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
 
+/// The layout of a node whose pool wants whole GPUs: without one its agent would follow its own flags.
+pub const OFF: &str = "off";
+
 /// A node's two objects.
 #[derive(Clone, Debug)]
 pub struct Pair {
@@ -80,7 +83,9 @@ pub fn observed(pair: &Pair, key: &PoolKey, spec: &NodePoolSpec) -> Option<Obser
     let status = pair.gpu_node.status.clone().unwrap_or_default();
     let name = node.name_any().parse().ok()?;
     let (phase, message) = phase(pair, &status);
-    let layout = wish.layout.as_deref().and_then(|text| text.parse().ok());
+    let layout = wish.layout.as_deref();
+    let layout = layout.filter(|text| *text != OFF || spec.node_layout().is_some());
+    let layout = layout.and_then(|text| text.parse().ok());
     let mut seen = NodeSpec {
         name,
         pool: key.clone(),

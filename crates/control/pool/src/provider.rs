@@ -36,6 +36,8 @@ pub enum Supply {
     Scaled {
         /// How many machines the set is to have now.
         machines: u32,
+        /// Somebody else says how many: the cluster autoscaler.
+        autoscaled: bool,
         /// Nodes of the set that are there.
         candidates: Candidates,
     },

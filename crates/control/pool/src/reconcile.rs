@@ -38,6 +38,7 @@ pub struct Decision {
 ///
 /// - As many nodes as wanted, never more. Of those that a provider makes, the ones with the lowest ordinals stay and new
 ///   ones take the lowest free ordinals; of those that it finds, the ones that are ready and in use stay.
+/// - Of machines that the cluster autoscaler counts there are as many nodes as it wants, whatever the pool says.
 /// - Another layout is given to a few nodes at a time: never are more than `max_unavailable` out of work for it, those
 ///   that are out of work anyhow included. When a node can't take it, all go back to the layout that they had.
 /// - `Succeeded` only when every node is ready and its allocatable GPU resources are exactly what its layout gives.
@@ -63,7 +64,15 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
         Supply::Found(_) | Supply::Scaled { .. } => judged.sort_by_key(by_worth),
     }
 
-    let count = usize::try_from(pool.spec.count).unwrap_or(usize::MAX);
+    let wanted = match supply {
+        Supply::Scaled {
+            machines,
+            autoscaled: true,
+            ..
+        } => *machines,
+        _ => pool.spec.count,
+    };
+    let count = usize::try_from(wanted).unwrap_or(usize::MAX);
     let (live, leaving): (Vec<_>, Vec<_>) = judged
         .into_iter()
         .partition(|it| it.node.phase != NodePhase::Deleting);
@@ -86,7 +95,7 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
     let room = count.saturating_sub(kept.len() + foreign.len() + leaving.len());
     actions.extend(additions(pool, &mine, room, supply));
     if let Supply::Scaled { machines, .. } = supply
-        && *machines != pool.spec.count
+        && *machines != wanted
     {
         actions.push(Action::Resize(pool.key.clone(), pool.spec.count));
     }

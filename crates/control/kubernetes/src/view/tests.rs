@@ -1,3 +1,8 @@
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "values made for the call read better"
+)]
+
 use kube::api::ObjectMeta;
 use pool::{MaxUnavailable, Reason};
 use serde_json::json;
@@ -249,11 +254,11 @@ fn labels_of_others_and_of_the_machine_are_left_alone() {
 #[test]
 fn a_node_can_go_when_its_gpus_have_their_layout_back_or_cannot() {
     let node = node(json!({}), "True", json!({}));
-    let wish = gpu_node::GpuNodeSpec {
+    let leaving = gpu_node::GpuNodeSpec {
         releasing: true,
         ..in_pool()
     };
-    let with = |status| pair(Arc::clone(&node), wish.clone(), status);
+    let with = |status| pair(Arc::clone(&node), leaving.clone(), status);
     let of = |phase| GpuNodeStatus {
         phase,
         ..ready(8, "A100-40GB")
@@ -266,7 +271,7 @@ fn a_node_can_go_when_its_gpus_have_their_layout_back_or_cannot() {
         ..of(Phase::Ready)
     };
     assert!(!is_released(&with(behind)));
-    let mut without = wish.clone();
+    let mut without = leaving.clone();
     without.layout = None;
     assert!(is_released(&pair(
         Arc::clone(&node),

@@ -212,7 +212,10 @@ pub(super) fn of(pool: &NodePool, members: &Members) -> Verdict {
         _ => ProvisioningState::Updating,
     };
     let ready = members.kept.len() - waiting.len();
-    let mut said = vec![format!("{ready} of {} nodes ready", pool.spec.count)];
+    let mut said = vec![format!(
+        "{ready} of {} nodes ready",
+        members.kept.len() + members.missing
+    )];
     let too_few = too_few(members);
     let reason = if pool.rollout.refused.is_some() && !is_complete
         || behind > 0 && pool.rollout.refused.is_some()
