@@ -22,7 +22,6 @@
 - {key: feature.node.kubernetes.io/pci-10de.present, operator: NotIn, values: ["true"]}
 - {key: feature.node.kubernetes.io/pci-0300_10de.present, operator: NotIn, values: ["true"]}
 - {key: feature.node.kubernetes.io/pci-0302_10de.present, operator: NotIn, values: ["true"]}
-- {key: kubernetes.azure.com/accelerator, operator: DoesNotExist}
 - {key: cloud.google.com/gke-accelerator, operator: DoesNotExist}
 - {key: k8s.amazonaws.com/accelerator, operator: DoesNotExist}
 - {key: karpenter.k8s.aws/instance-gpu-manufacturer, operator: DoesNotExist}

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use gpu_node::GpuNode;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -31,12 +31,26 @@ pub fn custom_resource_definitions() -> Result<Vec<(&'static str, String)>, serd
                     && let Some(schema) = &mut schema.open_api_v3_schema
                 {
                     without_foreign_formats(schema);
+                    if file == "gpunodes.yaml" {
+                        with_empty_spec(schema);
+                    }
                 }
             }
             (file, crd)
         })
         .map(|(file, crd)| Ok((file, format!("{HEADER}{}", serde_saphyr::to_string(&crd)?))))
         .collect()
+}
+
+/// A node that nothing is wanted of has an empty spec: a server-side apply of nothing would take it away.
+fn with_empty_spec(schema: &mut JSONSchemaProps) {
+    let spec = schema
+        .properties
+        .as_mut()
+        .and_then(|all| all.get_mut("spec"));
+    if let Some(spec) = spec {
+        spec.default = Some(JSON(serde_json::json!({})));
+    }
 }
 
 /// Takes the formats away that are Rust's and not `OpenAPI`'s: the API server warns of each.

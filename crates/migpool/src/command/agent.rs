@@ -204,6 +204,10 @@ pub(crate) struct Agent {
     /// Keep the node's taint migpool.dev/partitioning and its conditions in the cluster, and publish events on it
     #[arg(long, value_name = "BOOL", env = "MIGPOOL_NODE_STATUS", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     node_status: bool,
+    /// Keep the node's GpuNode in the cluster, and follow what it wants: the layout, the MIG strategy and how to drain of
+    /// the node pool that has the node go before those of these flags
+    #[arg(long, value_name = "BOOL", env = "MIGPOOL_GPU_NODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    gpu_node: bool,
     /// Folder for the lock, the record of what migpool created, and the journal
     #[arg(long, value_name = "DIR", default_value = "/var/lib/migpool/partition")]
     state_dir: PathBuf,
@@ -267,6 +271,7 @@ impl Agent {
             .settings(self.plugin.settings(self.common.settings()));
         let needs_node = [
             (self.node_status, "--node-status"),
+            (self.gpu_node, "--gpu-node"),
             (self.drain == Drain::Evict, "--drain evict"),
         ];
         if let Some((_, flag)) = needs_node.iter().find(|(is_set, _)| *is_set)
@@ -279,7 +284,9 @@ impl Agent {
         let source = self
             .layout
             .map(LayoutSource::Fixed)
-            .or(self.layout_file.map(LayoutSource::File));
+            .or(self.layout_file.map(LayoutSource::File))
+            // A pool may want one.
+            .or(self.gpu_node.then_some(LayoutSource::Unset));
         let partition = source.map(|layout| PartitionConfig {
             layout,
             drain: self.drain,
@@ -293,6 +300,7 @@ impl Agent {
             node_name: node_name.clone(),
             cluster: cluster.clone(),
             node_status: self.node_status,
+            gpu_node: self.gpu_node,
             status_file: self.status_file.clone(),
             lifeline: self.lifeline,
             ..settings.into_agent_config(&defaults)

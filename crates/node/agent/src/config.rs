@@ -11,6 +11,10 @@ use crate::{ClusterConfig, Drain, DriverSearch, LabelsOutput, LayoutSource};
 
 /// Which parts run, and how. Parts that are `None` do not run.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own, and all of them may be on"
+)]
 pub struct AgentConfig {
     /// The node's name, for the status.
     pub node_name: Option<String>,
@@ -28,6 +32,9 @@ pub struct AgentConfig {
     pub cluster: Option<ClusterConfig>,
     /// Keep the node's taint and conditions in the cluster, and say events on it.
     pub node_status: bool,
+    /// Follow the node's `GpuNode` where a pool has the node, and keep its status. Needs `cluster`
+    /// and `partition`.
+    pub gpu_node: bool,
     /// Answer `/healthz`, `/readyz` and `/metrics` here.
     pub listen: Option<SocketAddr>,
     /// Keep the [`Status`](crate::Status) as JSON in this file.
@@ -54,6 +61,7 @@ impl Default for AgentConfig {
             discovery: None,
             cluster: None,
             node_status: false,
+            gpu_node: false,
             listen: None,
             status_file: None,
             lifeline: false,
@@ -69,6 +77,12 @@ impl AgentConfig {
     pub(crate) fn evicts(&self) -> bool {
         let partition = self.partition.as_ref();
         partition.is_some_and(|partition| partition.drain == Drain::Evict)
+    }
+
+    /// How to reach the API server, if anything has something to say to it.
+    pub(crate) fn reachable(&self) -> Option<&ClusterConfig> {
+        let cluster = self.cluster.as_ref();
+        cluster.filter(|_| self.gpu_node || self.needs_cluster())
     }
 
     /// Whether any part has something to say to the API server.

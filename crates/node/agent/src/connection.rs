@@ -22,6 +22,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Connects where there is a place to.
+    pub(crate) async fn shared(
+        config: Option<&ClusterConfig>,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
+        match config {
+            Some(config) => Some(Self::open(config.clone(), stop.clone()).await),
+            None => None,
+        }
+    }
+
     /// Connects, again and again until it works; asks the server nothing.
     pub(crate) async fn open(config: ClusterConfig, stop: CancellationToken) -> Self {
         let first = connect(&config).await;

@@ -15,6 +15,11 @@
 //! `evictions`, and only then is anything changed. What the cluster is told of the node is another pure function of the
 //! [`Status`], in `node_report`; `node_status` writes it. The API server may be away for hours meanwhile.
 //!
+//! Where an operator runs, a pool may have the node: `gpu_node` watches the node's `GpuNode`, and what it wants is a
+//! `wish` that goes before the flags and the files. Another layout restarts nothing; another strategy or another way to
+//! drain starts the parts anew (`configured`). What the operator is told is one more pure function of the [`Status`], in
+//! `gpu_node_status`. The wish seen last is kept in a file, so that it is followed while the API server is away.
+//!
 //! A node without a GPU or a driver is no failure: the agent idles, says so, and picks the driver up when it
 //! appears. Nor is a configuration that is wrong for a while ([`run_configured`]): the agent is not ready, says why,
 //! and goes on when it is right. At the end it takes away what it left on the node: labels, taint, conditions, sockets
@@ -32,6 +37,8 @@ mod driver;
 mod events;
 mod evictions;
 mod file_watch;
+mod gpu_node;
+mod gpu_node_status;
 mod hardware;
 mod holders;
 mod http;
@@ -54,6 +61,7 @@ mod settings;
 mod status;
 mod status_file;
 mod wanted;
+mod wish;
 mod xid;
 
 use std::path::Path;
@@ -67,12 +75,12 @@ pub use driver::{DriverError, DriverRoot, DriverSearch};
 pub use evictions::{EvictionState, EvictionStatus};
 pub use holders::Pod;
 pub use label_target::{LabelsError, LabelsOutput};
-pub use observation::{Blocker, Driver, PartitionStatus, PartitionStep};
+pub use observation::{Asked, Blocker, Driver, PartitionStatus, PartitionStep};
 pub use run::{Error, run};
 pub use settings::{
     Defaults, OutputKind, ParseIntervalError, ParseOutputError, Settings, SleepInterval,
 };
-pub use status::{ClusterStatus, DiscoveryStatus, FaultStatus, Phase, Status};
+pub use status::{ClusterStatus, DiscoveryStatus, FaultStatus, GpuNodeLink, Phase, Status};
 pub use wanted::LayoutSource;
 
 /// One look at the GPUs of the driver under a root, for commands that need no agent.

@@ -137,7 +137,7 @@ fn conditions(status: &Status) -> Option<Vec<NodeCondition>> {
 }
 
 /// `None` while the GPUs were not looked at yet.
-fn gpus_healthy(status: &Status) -> Option<NodeCondition> {
+pub(crate) fn gpus_healthy(status: &Status) -> Option<NodeCondition> {
     status.inventory.as_ref()?;
     let troubles = status.troubles();
     let (healthy, reason, message) = if troubles.is_empty() {
@@ -161,7 +161,7 @@ fn gpus_healthy(status: &Status) -> Option<NodeCondition> {
 }
 
 /// `None` while the layout was not tried yet, or is about to be told the kubelet.
-fn layout_ready(status: &Status, partition: &PartitionStatus) -> Option<NodeCondition> {
+pub(crate) fn layout_ready(status: &Status, partition: &PartitionStatus) -> Option<NodeCondition> {
     let layout = &partition.layout;
     let message = || partition.message.clone().unwrap_or_default();
     let (ready, reason, message) = match partition.step {
@@ -258,6 +258,13 @@ fn notes(status: &Status) -> Vec<Note> {
         };
         notes.push(Note::new(format!("eviction {pod} {state}"), event));
     }
+    let link = status.gpu_node.iter().filter(|link| link.blocked);
+    notes.extend(link.filter_map(|link| link.error.as_ref()).map(|error| {
+        Note::new(
+            format!("gpu node {error}"),
+            warning("GpuNodeNotFollowed", "Configure", error),
+        )
+    }));
     if let Some(labels) = &status.discovery {
         notes.extend(
             labels

@@ -32,6 +32,9 @@ pub struct PartitionStatus {
     /// Why what is wanted now is not known: the layout file cannot be read or understood. `layout` is what was wanted
     /// before then.
     pub complaint: Option<String>,
+    /// The `GpuNode` that said so, or said nothing of it; none where there is none, or none was seen yet.
+    #[serde(default)]
+    pub asked: Option<Asked>,
     /// Where it is on the way there.
     pub step: PartitionStep,
     /// True when the last attempt brought every GPU to it, and none has lost it since by failing.
@@ -48,6 +51,15 @@ pub struct PartitionStatus {
     pub blockers: Vec<Blocker>,
     /// The last attempt that came to driver calls or to a result, call by call.
     pub report: Option<Report>,
+}
+
+/// What a `GpuNode` said at some time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The object's UID.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
 }
 
 /// Where a layout is on its way.

@@ -137,8 +137,30 @@ impl Owner {
             if begun.elapsed() > longest {
                 waits.reset();
             }
-            if self.sleep(waits.next()) {
+            if self.rest(waits.next()) {
                 return;
+            }
+        }
+    }
+
+    /// Waits while there is no driver, and takes in what is wanted meanwhile; `true` when stopped.
+    fn rest(&mut self, duration: Duration) -> bool {
+        let Some(partitioning) = &mut self.partitioning else {
+            return self.sleep(duration);
+        };
+        let mut left = duration;
+        loop {
+            if partitioning.follow() {
+                let wanted = Some(partitioning.status());
+                observe(&self.published.observation, |now| now.partition = wanted);
+            }
+            let step = left.min(ATTENTION);
+            if step.is_zero() {
+                return false;
+            }
+            left -= step;
+            if self.stop.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {
+                return true;
             }
         }
     }
@@ -206,13 +228,15 @@ impl Owner {
 
     /// Takes in what layout is wanted by now.
     fn follow(&mut self) {
-        if let Some(partitioning) = &mut self.partitioning
-            && partitioning.follow()
-        {
-            tracing::info!(
-                layout = partitioning.status().layout,
-                "another layout is wanted"
-            );
+        let Some(partitioning) = &mut self.partitioning else {
+            return;
+        };
+        let before = partitioning.status().layout;
+        if partitioning.follow() {
+            let layout = partitioning.status().layout;
+            if layout != before {
+                tracing::info!(layout, "another layout is wanted");
+            }
             self.publish_partition();
             // What was held back for the layout that was wanted before may be given out again.
             self.schedule.look_at_once();

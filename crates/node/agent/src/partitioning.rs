@@ -104,6 +104,7 @@ impl Partitioning {
 
     fn want(&mut self, wanted: Wanted) {
         self.status.complaint.clone_from(&wanted.complaint);
+        self.status.asked.clone_from(&wanted.asked);
         let is_new = wanted.layout != self.wanted.layout;
         if is_new {
             self.in_the_way = None;

@@ -15,8 +15,10 @@ use crate::observation::Observation;
 use crate::owner::{Fence, Owner, OwnerConfig, Published};
 use crate::pulse::Pulse;
 use crate::reporter::Reporter;
+use crate::wish::Wish;
 use crate::{
-    AgentConfig, ClusterStatus, DiscoveryStatus, Error, discover, evictions, node_status, wanted,
+    AgentConfig, ClusterStatus, DiscoveryStatus, Error, GpuNodeLink, Status, discover, evictions,
+    node_status, wanted,
 };
 
 /// The receiving ends of everything that is published.
@@ -42,23 +44,35 @@ pub(crate) struct Parts {
     _owner: mpsc::Sender<()>,
 }
 
+/// What outlives the parts: they may be started anew with another configuration.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    /// Why the configuration cannot be followed.
+    pub(crate) complaints: watch::Receiver<Option<String>>,
+    /// The connection to the API server, where there is anything to say to it.
+    pub(crate) connection: Option<Connection>,
+    /// What the node's `GpuNode` wants.
+    pub(crate) wishes: Option<watch::Receiver<Option<Wish>>>,
+    /// How it stands with it.
+    pub(crate) gpu_node: Option<watch::Receiver<GpuNodeLink>>,
+    /// The agent's status, for whoever reads it.
+    pub(crate) status: watch::Sender<Arc<Status>>,
+}
+
 /// Starts whatever is asked for, and who puts its status together.
-pub(crate) async fn start(
+pub(crate) fn start(
     config: AgentConfig,
-    complaints: watch::Receiver<Option<String>>,
+    around: Surroundings,
     pulse: &Arc<Pulse>,
     stop: &CancellationToken,
 ) -> Result<(Parts, Reporter), Error> {
-    let connection = match config.cluster.clone().filter(|_| config.needs_cluster()) {
-        Some(cluster) => Some(Connection::open(cluster, stop.clone()).await),
-        None => None,
-    };
+    let connection = around.connection.filter(|_| config.needs_cluster());
     let for_status = connection.clone().filter(|_| config.node_status);
     let for_evictions = connection.clone().filter(|_| config.evicts());
 
     let fence = watch::Sender::new(Fence::Down);
     let kept_off = for_status.is_some().then(|| fence.subscribe());
-    let (watched, owner) = start_owner(&config, kept_off, Arc::clone(pulse), stop)?;
+    let (watched, owner) = start_owner(&config, around.wishes, kept_off, Arc::clone(pulse), stop)?;
     let mut running = JoinSet::new();
     let plugin = config.plugin.map(|mut plugin| {
         // A layout that is being worked on may break the strategy's rules for a while.
@@ -90,7 +104,9 @@ pub(crate) async fn start(
         });
         receiver
     });
-    let status = watch::Sender::new(Arc::default());
+    let status = around.status;
+    // What was so before holds no more.
+    status.send_replace(Arc::default());
     let cluster = for_status.map(|connection| {
         let (published, receiver) = watch::channel(ClusterStatus::default());
         let run = node_status::run(
@@ -110,10 +126,11 @@ pub(crate) async fn start(
         node: config.node_name,
         file: config.status_file,
         watched,
-        complaints,
+        complaints: around.complaints,
         plugin,
         discovery,
         cluster,
+        gpu_node: around.gpu_node,
         evictions,
         status,
         unsaved: false,
@@ -128,6 +145,7 @@ pub(crate) async fn start(
 /// Starts the thread that holds NVML. It ends some time after the returned sender is dropped.
 fn start_owner(
     config: &AgentConfig,
+    wishes: Option<watch::Receiver<Option<Wish>>>,
     fence: Option<watch::Receiver<Fence>>,
     pulse: Arc<Pulse>,
     stop: &CancellationToken,
@@ -145,7 +163,7 @@ fn start_owner(
     let owner_config = OwnerConfig {
         driver: config.driver.clone(),
         partition: config.partition.clone().map(|partition| {
-            let wanted = wanted::follow(partition.layout.clone(), stop.clone());
+            let wanted = wanted::follow(partition.layout.clone(), wishes, stop.clone());
             (partition, wanted)
         }),
         fence,

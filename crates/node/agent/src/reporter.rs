@@ -11,7 +11,7 @@ use crate::evictions::EvictionStatus;
 use crate::observation::Driver;
 use crate::parts::Watched;
 use crate::status::Parts;
-use crate::{ClusterStatus, DiscoveryStatus, Error, Phase, Status, status_file};
+use crate::{ClusterStatus, DiscoveryStatus, Error, GpuNodeLink, Phase, Status, status_file};
 
 /// How long after a status that could not be written it is tried again.
 const STATUS_RETRY: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ pub(crate) struct Reporter {
     pub(crate) plugin: Option<watch::Receiver<PluginStatus>>,
     pub(crate) discovery: Option<watch::Receiver<DiscoveryStatus>>,
     pub(crate) cluster: Option<watch::Receiver<ClusterStatus>>,
+    pub(crate) gpu_node: Option<watch::Receiver<GpuNodeLink>>,
     pub(crate) evictions: Option<watch::Receiver<Vec<EvictionStatus>>>,
     pub(crate) status: watch::Sender<Arc<Status>>,
     /// The status is not in the file yet.
@@ -44,6 +45,7 @@ impl Reporter {
             () = changed(self.plugin.as_mut()) => true,
             () = changed(self.discovery.as_mut()) => true,
             () = changed(self.cluster.as_mut()) => true,
+            () = changed(self.gpu_node.as_mut()) => true,
             () = changed(self.evictions.as_mut()) => true,
             () = tokio::time::sleep(STATUS_RETRY), if self.unsaved => true,
         }
@@ -60,6 +62,7 @@ impl Reporter {
             plugin: latest(self.plugin.as_mut()),
             discovery: latest(self.discovery.as_mut()),
             cluster: latest(self.cluster.as_mut()),
+            gpu_node: latest(self.gpu_node.as_mut()),
             evictions: latest(self.evictions.as_mut()).unwrap_or_default(),
         });
         self.set(status)
@@ -121,7 +124,7 @@ fn latest<T: Clone>(part: Option<&mut watch::Receiver<T>>) -> Option<T> {
 }
 
 /// Waits for a change of a part's status; for ever, when the part does not run (any more).
-async fn changed<T>(part: Option<&mut watch::Receiver<T>>) {
+pub(crate) async fn changed<T>(part: Option<&mut watch::Receiver<T>>) {
     if let Some(part) = part
         && part.changed().await.is_ok()
     {

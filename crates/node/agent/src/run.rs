@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::configured::supervise;
 use crate::observation::Driver;
-use crate::parts::{self, Ended, Parts};
+use crate::parts::{self, Ended, Parts, Surroundings};
 use crate::pulse::Pulse;
 use crate::reporter::Reporter;
-use crate::{AgentConfig, LabelsError, http, lifeline};
+use crate::{AgentConfig, LabelsError, http};
 
 /// Why the agent gave up.
 #[derive(Debug, thiserror::Error)]
@@ -56,22 +56,18 @@ pub enum Error {
 /// # Errors
 /// When a part cannot do what it was asked for and trying again would not help.
 pub async fn run(config: AgentConfig, cancel: CancellationToken) -> Result<(), Error> {
-    let (_, no_complaints) = watch::channel(None);
-    run_with(config, no_complaints, cancel).await
+    supervise(None, move |_| config.clone(), cancel).await
 }
 
-/// [`run`], with the configuration judged by somebody else: while there is a complaint the agent is not ready.
-pub(crate) async fn run_with(
+/// The parts of one configuration, in surroundings that outlive them.
+pub(crate) async fn run_parts(
     config: AgentConfig,
-    complaints: watch::Receiver<Option<String>>,
+    around: Surroundings,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
     let stop = cancel.child_token();
     // Whatever ends this function ends every part.
     let _guard = stop.clone().drop_guard();
-    if config.lifeline {
-        lifeline::watch(stop.clone()).map_err(Error::Thread)?;
-    }
     let listener = match config.listen {
         None => None,
         Some(address) => Some(
@@ -83,7 +79,7 @@ pub(crate) async fn run_with(
     let must_work = config.fail_on_init_error;
     let alone = config.is_one_shot_discovery();
     let pulse = Arc::new(Pulse::new());
-    let (mut parts, mut reporter) = parts::start(config, complaints, &pulse, &stop).await?;
+    let (mut parts, mut reporter) = parts::start(config, around, &pulse, &stop)?;
     reporter.publish()?;
     let server = listener.map(|listener| {
         let status = reporter.status.subscribe();

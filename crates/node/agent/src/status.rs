@@ -36,6 +36,8 @@ pub struct Status {
     pub discovery: Option<DiscoveryStatus>,
     /// How it stands with the node's taint, conditions and events, if they are kept.
     pub cluster: Option<ClusterStatus>,
+    /// How it stands with the node's `GpuNode`, if it is followed.
+    pub gpu_node: Option<GpuNodeLink>,
     /// The pods that are being evicted.
     pub evictions: Vec<EvictionStatus>,
     /// What is wrong with which slice.
@@ -110,6 +112,19 @@ pub struct ClusterStatus {
     pub blocked: bool,
 }
 
+/// How it stands with the node's `GpuNode`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct GpuNodeLink {
+    /// The node pool that has the node.
+    pub pool: Option<String>,
+    /// The generation that was seen last.
+    pub generation: Option<i64>,
+    /// Why it is not followed, or not told what is seen here. What it said last holds meanwhile.
+    pub error: Option<String>,
+    /// Somebody has to do something about that: it does not pass by itself.
+    pub blocked: bool,
+}
+
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FaultStatus {
@@ -138,6 +153,7 @@ pub(crate) struct Parts {
     pub(crate) plugin: Option<PluginStatus>,
     pub(crate) discovery: Option<DiscoveryStatus>,
     pub(crate) cluster: Option<ClusterStatus>,
+    pub(crate) gpu_node: Option<GpuNodeLink>,
     pub(crate) evictions: Vec<EvictionStatus>,
 }
 
@@ -154,6 +170,7 @@ impl Default for Parts {
             plugin: None,
             discovery: None,
             cluster: None,
+            gpu_node: None,
             evictions: Vec::new(),
         }
     }
@@ -207,6 +224,7 @@ impl Status {
             plugin: parts.plugin,
             discovery: parts.discovery,
             cluster: parts.cluster,
+            gpu_node: parts.gpu_node,
             evictions: parts.evictions,
             is_being_advertised,
             held_back: held.count(),
@@ -219,7 +237,7 @@ impl Status {
     }
 
     /// Phase, readiness and message: what is in the way first, then what is wrong, then that all is well.
-    fn judge(&self) -> (Phase, bool, String) {
+    pub(crate) fn judge(&self) -> (Phase, bool, String) {
         if let Some(reason) = self.blocked() {
             return (Phase::Degraded, false, reason);
         }
@@ -255,12 +273,14 @@ impl Status {
     /// What keeps the agent from doing what it was asked, until somebody does something about it.
     fn blocked(&self) -> Option<String> {
         let cluster = self.cluster.iter().filter(|cluster| cluster.blocked);
+        let link = self.gpu_node.iter().filter(|link| link.blocked);
         let labels = self.discovery.iter().filter(|labels| labels.blocked);
         let mut reasons: Vec<&String> = self
             .config
             .iter()
             .chain(cluster.filter_map(|cluster| cluster.error.as_ref()))
             .chain(labels.filter_map(|labels| labels.error.as_ref()))
+            .chain(link.filter_map(|link| link.error.as_ref()))
             .collect();
         // The labels and the rest meet the same obstacles.
         reasons.dedup();
@@ -269,7 +289,7 @@ impl Status {
     }
 
     /// A layout that is not there.
-    fn unfinished(&self, partition: &PartitionStatus) -> Option<(Phase, bool, String)> {
+    pub(crate) fn unfinished(&self, partition: &PartitionStatus) -> Option<(Phase, bool, String)> {
         let going_to = || {
             let layout = &partition.layout;
             format!("bringing the GPUs to the layout {layout}")
@@ -364,6 +384,11 @@ impl Status {
             .chain(labels)
             .collect();
         all.dedup();
+        // A server that is away is told of once.
+        if self.cluster.iter().all(|cluster| cluster.error.is_none()) {
+            let link = self.gpu_node.iter();
+            all.extend(link.filter_map(|link| link.error.clone()));
+        }
         (!all.is_empty()).then(|| all.join("; "))
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::AsyncBufRead;
 use http::Request;
 use kube::core::params::{GetParams, Patch, PatchParams, PostParams};
 use kube::core::request;
@@ -202,27 +203,41 @@ impl NodeClient {
         access: Access,
         request: Result<Request<Vec<u8>>, request::Error>,
     ) -> Result<T, Failure> {
-        let unintelligible = |reason: String| {
-            Failure::Error(Error::Unintelligible {
-                server: self.server.to_string(),
-                access,
-                reason,
-            })
-        };
-        let request = request.map_err(|error| unintelligible(causes(&error)))?;
-        let answer = tokio::time::timeout(self.patience, self.client.request_text(request)).await;
-        let text = match answer {
-            Ok(Ok(text)) => text,
-            Ok(Err(error)) => return Err(self.failure(error, access)),
-            Err(_) => {
-                return Err(Failure::Error(Error::Unreachable {
-                    server: self.server.to_string(),
-                    access,
-                    reason: format!("no answer for {:?}", self.patience),
-                }));
-            }
-        };
-        serde_json::from_str(&text).map_err(|error| unintelligible(error.to_string()))
+        let request = request.map_err(|error| self.unintelligible(access, causes(&error)))?;
+        let text = tokio::time::timeout(self.patience, self.client.request_text(request))
+            .await
+            .map_err(|_| self.silent(access, self.patience))?
+            .map_err(|error| self.failure(error, access))?;
+        serde_json::from_str(&text).map_err(|error| self.unintelligible(access, error.to_string()))
+    }
+
+    /// Sends a request whose answer goes on and on, and waits for its beginning, not for ever.
+    pub(crate) async fn stream(
+        &self,
+        access: Access,
+        request: Result<Request<Vec<u8>>, request::Error>,
+    ) -> Result<impl AsyncBufRead + use<>, Failure> {
+        let request = request.map_err(|error| self.unintelligible(access, causes(&error)))?;
+        tokio::time::timeout(self.patience, self.client.request_stream(request))
+            .await
+            .map_err(|_| self.silent(access, self.patience))?
+            .map_err(|error| self.failure(error, access))
+    }
+
+    fn unintelligible(&self, access: Access, reason: String) -> Failure {
+        Failure::Error(Error::Unintelligible {
+            server: self.server.to_string(),
+            access,
+            reason,
+        })
+    }
+
+    fn silent(&self, access: Access, patience: Duration) -> Failure {
+        Failure::Error(Error::Unreachable {
+            server: self.server.to_string(),
+            access,
+            reason: format!("no answer for {patience:?}"),
+        })
     }
 
     fn failure(&self, error: kube::Error, access: Access) -> Failure {

@@ -115,6 +115,20 @@ pub enum Error {
          or choose --output node, which needs nothing else"
     )]
     NoNodeFeatureResource,
+    /// The cluster does not have the resource `GpuNode`.
+    #[error(
+        "the cluster has no GpuNode resource (migpool.dev/v1alpha1): install the CustomResourceDefinitions of the \
+         chart migpool, or run the agent without --gpu-node"
+    )]
+    NoGpuNodeResource,
+    /// The node's `GpuNode` was deleted, or made anew.
+    #[error("the GpuNode {node} is not the one that it was, and is looked for again: {message}")]
+    GpuNodeGone {
+        /// The name.
+        node: String,
+        /// What the server said.
+        message: String,
+    },
     /// Somebody else kept changing the same thing.
     #[error("{access} of {object} met other changes again and again: {message}")]
     Conflict {
@@ -153,7 +167,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::Busy { .. } | Self::Conflict { .. }
+            Self::Unreachable { .. }
+                | Self::Busy { .. }
+                | Self::Conflict { .. }
+                | Self::GpuNodeGone { .. }
         )
     }
 }

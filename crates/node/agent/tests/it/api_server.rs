@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Response, Uri};
 use migpool_agent::ClusterConfig;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::gpu_nodes::{self, GpuNodes};
 use crate::node::{Node, eventually};
 
 /// The node's name.
@@ -34,6 +35,9 @@ pub(crate) struct Cluster {
     pub(crate) budget: Option<String>,
     /// Nobody may do anything.
     pub(crate) forbidden: bool,
+    /// The node's uid, and its `GpuNode`.
+    pub(crate) uid: String,
+    pub(crate) gpu_nodes: GpuNodes,
     /// Whenever the taint is set: how many MIG devices there were then.
     pub(crate) devices_when_tainted: Vec<usize>,
     driver_root: PathBuf,
@@ -65,6 +69,7 @@ impl ApiServer {
             .unwrap();
         let cluster = Cluster {
             driver_root: node.root(),
+            uid: "uid".to_owned(),
             ..Cluster::default()
         };
         Self {
@@ -150,7 +155,7 @@ impl Cluster {
     fn node(&self) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": NODE, "uid": "uid", "resourceVersion": self.version.to_string()},
+            "metadata": {"name": NODE, "uid": self.uid, "resourceVersion": self.version.to_string()},
             "spec": {"taints": self.taints},
             "status": {"conditions": self.conditions},
         })
@@ -201,6 +206,9 @@ impl Cluster {
             );
             return refusal(403, &message, &json!({}));
         }
+        if let Some(rest) = path.strip_prefix(gpu_nodes::PATH) {
+            return self.gpu_nodes.answer(method, rest, body);
+        }
         let node = format!("/api/v1/nodes/{NODE}");
         let pods = "/api/v1/namespaces/default/pods/";
         if let Some(rest) = path.strip_prefix(&node) {
@@ -242,10 +250,11 @@ impl Cluster {
     }
 }
 
-fn refusal(code: u16, message: &str, details: &Value) -> (u16, Value) {
+pub(crate) fn refusal(code: u16, message: &str, details: &Value) -> (u16, Value) {
     let reason = match code {
         403 => "Forbidden",
         404 => "NotFound",
+        409 => "Conflict",
         _ => "TooManyRequests",
     };
     let status = json!({
@@ -260,16 +269,19 @@ async fn answer(
     method: Method,
     uri: Uri,
     body: Bytes,
-) -> (StatusCode, [(&'static str, &'static str); 1], String) {
+) -> Response<Body> {
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let query = uri.query().unwrap_or_default();
+    if query.contains("watch=true") && !cluster.lock().unwrap().gpu_nodes.is_unknown {
+        return Response::new(gpu_nodes::watch(cluster, query));
+    }
     let (code, answer) = cluster
         .lock()
         .unwrap()
         .answer(&method, uri.path(), query, &body);
-    (
-        StatusCode::from_u16(code).unwrap(),
-        [("content-type", "application/json")],
-        answer.to_string(),
-    )
+    Response::builder()
+        .status(code)
+        .header("content-type", "application/json")
+        .body(Body::from(answer.to_string()))
+        .unwrap()
 }

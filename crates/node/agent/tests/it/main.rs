@@ -6,6 +6,8 @@ mod api_server;
 mod cluster;
 mod failures;
 mod files;
+mod gpu_node;
+mod gpu_nodes;
 #[path = "../../../device-plugin/tests/it/kubelet.rs"]
 mod kubelet;
 mod node;

@@ -8,6 +8,7 @@ mod api_server;
 mod events;
 mod evictions;
 mod failures;
+mod gpu_node;
 mod labels;
 mod node_feature;
 mod status;
