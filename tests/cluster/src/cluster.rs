@@ -261,6 +261,42 @@ impl Cluster {
         self.service(control_plane::CONTROLLER_MANAGER)
     }
 
+    /// KWOK, which plays nodes that are none: those with the annotation `kwok.x-k8s.io/node=fake`. It does not run until it
+    /// is started. Its nodes are heard of once in minutes: see [`Cluster::wait_for_nodes`].
+    #[must_use]
+    pub fn kwok(&self) -> Service {
+        self.service(control_plane::KWOK)
+    }
+
+    /// Has the controller manager take a node for dead only after it said nothing for so long; `None` is Kubernetes' own 50
+    /// seconds. Restarts it where that is news to it.
+    ///
+    /// # Errors
+    /// When it does not end or start.
+    pub fn wait_for_nodes(&self, grace: Option<Duration>) -> Result<(), Error> {
+        let grace = grace.unwrap_or(control_plane::NODE_GRACE);
+        let program = control_plane::patient_controller_manager(&self.state, &self.path, grace);
+        let service = self.controller_manager();
+        if service.redefine(&program)? {
+            service.restart()?;
+        }
+        Ok(())
+    }
+
+    /// Where the API server writes down each request of a service account, one JSON object of kind `audit.k8s.io/v1` Event a
+    /// line, without bodies; nothing is there unless [`Config::audit`](crate::Config::audit) is set.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        control_plane::audit_log(&self.state)
+    }
+
+    /// The network namespace of the control plane, from which API server, services' endpoints and nodes can be reached.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        let first = self.namespace.first().as_raw_nonzero();
+        PathBuf::from(format!("/proc/{first}/ns/net"))
+    }
+
     fn service(&self, name: &str) -> Service {
         Service::new(&self.state, &self.namespace, name)
     }

@@ -36,6 +36,9 @@ pub struct Config {
     pub lifetime: Lifetime,
     /// Image archives that every node has from the start. One of them has to be `migpool-test/pause:1`.
     pub images: Vec<PathBuf>,
+    /// Write down every request of a pod's service account, for [`Cluster::audit_log`](crate::Cluster::audit_log).
+    #[serde(default)]
+    pub audit: bool,
 }
 
 impl Config {
@@ -49,6 +52,7 @@ impl Config {
             nodes: ["mignode", "cpunode", "h100node"].map(str::to_owned).into(),
             lifetime,
             images: archives(&target.join("images")),
+            audit: false,
         }
     }
 }

@@ -87,6 +87,13 @@ impl Service {
             .write_json(&self.state.service(&self.name), program)?)
     }
 
+    /// The same, and whether it was started otherwise until now.
+    pub(crate) fn redefine(&self, program: &Program) -> Result<bool, Error> {
+        let before: Result<Program, _> = state::read_json(&self.state.service(&self.name));
+        self.define(program)?;
+        Ok(before.ok().as_ref() != Some(program))
+    }
+
     /// Its name in the cluster, such as `mignode-kubelet`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -9,6 +9,7 @@
 //! logs/NAME.log           what it says
 //! nodes/NAME/             root (where its root is mounted, in its own namespace), etc (copied to its /etc), var
 //! etcd/, helm/, kube/     their data and caches
+//! audit.log               requests of service accounts, where they are written down
 //! ```
 
 use std::fs::{self, File};

@@ -1,4 +1,5 @@
-//! How long it takes until a new agent's slices can be had, where the time goes, and what the agent takes of memory.
+//! How long it takes until a new agent's slices can be had, where the time goes, and what the agent takes of memory; and what
+//! the operator takes for thousands of nodes.
 
 use std::cell::RefCell;
 use std::fs;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::charts;
 use crate::checks;
 use crate::footprint;
+use crate::scaling;
 use crate::wait::{LATER, SOON, until};
 use crate::world::{CPUNODE, MIGNODE, World, workspace};
 
@@ -24,6 +26,9 @@ const RESOURCE: &str = "nvidia.com/gpu";
 
 /// From the pod to 56 slices that can be had, in seconds.
 const READY_GOAL: f64 = 3.0;
+
+/// The nodes of a large cluster.
+const NODES: usize = 5000;
 
 /// The image, compressed, in MiB.
 const IMAGE_GOAL: f64 = 20.0;
@@ -109,7 +114,30 @@ pub(crate) fn run(world: &World) -> anyhow::Result<()> {
         "MiB",
     );
     compare("image, compressed", image()?, IMAGE_GOAL, "MiB");
+    world.fresh()?;
+    operator(world)?;
     world.fresh()
+}
+
+/// A pool of many simulated nodes, filled and brought to another layout.
+fn operator(world: &World) -> anyhow::Result<()> {
+    let figures = scaling::measure(world, NODES)?;
+    for line in figures.lines() {
+        println!("{line}");
+    }
+    compare(
+        &format!("operator, processor time for both with {NODES} nodes"),
+        figures.processor(),
+        scaling::PROCESSOR_GOAL,
+        "s",
+    );
+    compare(
+        "operator, memory for a node",
+        figures.memory_per_node(),
+        scaling::MEMORY_GOAL,
+        "KiB",
+    );
+    Ok(())
 }
 
 /// A figure, its goal and their ratio: below 1 is better than the goal.

@@ -118,6 +118,10 @@ pub(crate) fn install(
     let chart = chart(name);
     let mut arguments = vec!["upgrade", "--install", release, &chart];
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
+    // What is not about node pools is tried without an operator.
+    if name == "migpool" && !values.iter().any(|value| value.starts_with("operator.")) {
+        arguments.extend(["--set", "operator.enabled=false"]);
+    }
     world.helm(&arguments)?;
     Ok(())
 }

@@ -87,6 +87,26 @@ pub(crate) fn resident(pod: &Pod) -> anyhow::Result<f64> {
     Ok(f64::from(kibibytes) / 1024.0)
 }
 
+/// The processor time that a pod's one process of ours has taken since it began, in seconds.
+///
+/// # Errors
+/// There is not exactly one.
+pub(crate) fn processor_time(pod: &Pod) -> anyhow::Result<f64> {
+    let process = process(pod)?;
+    let stat = fs::read_to_string(proc(process, "stat"))?;
+    // The second word is the program's name in brackets, and may have spaces; user and system time are the 14th and 15th.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let times: Vec<u32> = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map_while(|ticks| ticks.parse().ok())
+        .collect();
+    ensure!(times.len() == 2, "process {process} has no times: {stat}");
+    let ticks: f64 = times.into_iter().map(f64::from).sum();
+    Ok(ticks / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?))
+}
+
 /// Whether a pod runs the release build of the checkout.
 ///
 /// # Errors

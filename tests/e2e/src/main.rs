@@ -6,16 +6,26 @@
 //! [`charts`] what tests put into the cluster, [`checks`] what has to hold. The checks answer with a `Result`, so that
 //! suite `soundness` can show that they fail where they must: on a device plugin of ours that is broken on purpose
 //! ([`plugin`]).
+//!
+//! Node pools have [`pools`] and [`operators`]; where more nodes are needed than there are, a [`fleet`] of simulated ones.
+//! [`inside`] is how this program asks the API server by itself, [`history`] and [`audit`] are what was seen meanwhile.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bench;
 mod charts;
 mod checks;
+mod fleet;
 mod footprint;
+mod history;
+mod inside;
 mod nodes;
+mod operators;
 mod plugin;
 mod pods;
+mod pools;
 mod recording;
+mod scaling;
 mod seen;
 mod suite;
 mod suites;

@@ -5,7 +5,9 @@ mod bad_input;
 mod faults;
 mod isolation;
 mod layouts;
+mod nodepool;
 mod restarts;
+mod scale;
 mod security;
 mod soundness;
 
@@ -22,5 +24,8 @@ pub(crate) fn all() -> Vec<Suite> {
         Suite::new("layouts", layouts::TESTS),
         Suite::new("bad_input", bad_input::TESTS),
         Suite::new("security", security::TESTS),
+        Suite::new("nodepool", &nodepool::tests()),
+        Suite::on_request("nodepool_changes", &nodepool::changes()),
+        Suite::on_request("scale", scale::TESTS),
     ]
 }

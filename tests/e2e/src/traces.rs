@@ -71,7 +71,7 @@ pub(crate) fn owned_by_releases(world: &World) -> anyhow::Result<BTreeSet<String
             "get",
             "--all-namespaces",
             "--output=name",
-            "daemonsets,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,jobs",
+            "daemonsets,deployments,services,poddisruptionbudgets,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,validatingwebhookconfigurations,jobs",
         ])
         .context("cannot list what charts make")?;
     Ok(printed.lines().map(str::to_owned).collect())

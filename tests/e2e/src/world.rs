@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 use test_cluster::{Cluster, Config, Lifetime, Parts};
 
 use crate::charts::{self, Repository};
+use crate::fleet;
 use crate::nodes::Node;
 use crate::pods::Pod;
+use crate::pools;
 use crate::wait::until;
 
 /// The node with eight A100 40GB.
@@ -91,7 +93,10 @@ impl World {
         } else {
             Lifetime::WithOwner
         };
-        let config = Config::new(name, lifetime);
+        let config = Config {
+            audit: true,
+            ..Config::new(name, lifetime)
+        };
         let cluster = if let Ok(cluster) = Cluster::attach(&config.state_dir) {
             all_parts_run(&cluster)?;
             cluster
@@ -459,10 +464,11 @@ impl World {
     /// # Errors
     /// There is not exactly one.
     pub(crate) fn release_pod(&self, release: &str, node: &str) -> anyhow::Result<Pod> {
+        // The operator of a release is on some node, and not of it.
         let pods = self.pods(&[
             "--all-namespaces",
             "--selector",
-            &format!("app.kubernetes.io/instance={release}"),
+            &format!("app.kubernetes.io/instance={release},app.kubernetes.io/component!=operator"),
             "--field-selector",
             &format!("spec.nodeName={node}"),
         ])?;
@@ -498,7 +504,10 @@ impl World {
     /// It can't be brought there.
     pub(crate) fn fresh(&self) -> anyhow::Result<()> {
         all_parts_run(&self.cluster)?;
+        pools::sweep(self)?;
         charts::uninstall_all(self)?;
+        fleet::sweep(self)?;
+        pools::sweep_nodes(self)?;
         let extra: Vec<_> = self
             .names_of("namespaces")?
             .into_iter()
@@ -551,6 +560,22 @@ impl World {
             &["get", "pods", "--all-namespaces", "--output=wide"],
         );
         section(
+            "node pools",
+            &[
+                "get",
+                "nodepools.migpool.dev",
+                "--output=jsonpath={range .items[*]}{.metadata.name}: {.spec} {.status}{\"\\n\"}{end}",
+            ],
+        );
+        section(
+            "GPUs, of the first nodes",
+            &[
+                "get",
+                "gpunodes.migpool.dev",
+                "--output=jsonpath={range .items[*]}{.metadata.name}: generation {.metadata.generation} {.spec} {.status.observedGeneration} {.status.phase} {.status.layout} {.status.message}{\"\\n\"}{end}",
+            ],
+        );
+        section(
             "last events",
             &[
                 "get",
@@ -576,14 +601,17 @@ impl World {
         text
     }
 
-    /// The pods of our own components on the nodes.
+    /// The pods of our own components.
     pub(crate) fn own_pods(&self) -> anyhow::Result<Vec<Pod>> {
         let all = self.get(&["pods", "--all-namespaces"])?;
         all["items"]
             .as_array()
             .context("a list of pods without items")?
             .iter()
-            .filter(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet")
+            .filter(|pod| {
+                pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet"
+                    || pod["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"
+            })
             .map(Pod::from_json)
             .collect()
     }

@@ -173,6 +173,10 @@ pub(crate) struct FeatureDiscovery {
 }
 
 /// Partition, device plugin and feature discovery in one process, over one watched inventory.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
     #[command(flatten)]

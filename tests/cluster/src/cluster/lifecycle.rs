@@ -96,7 +96,14 @@ impl Cluster {
 
     /// Starts the control plane and, beside it, everything of the nodes that does not need it.
     fn start_all(&mut self, parts: &Parts, config: &Config) -> Result<(), Error> {
-        for (name, program) in control_plane::programs(&self.state, &self.path) {
+        if config.audit {
+            let policy = control_plane::audit_policy_text();
+            self.state
+                .write_json(&control_plane::audit_policy(&self.state), &policy)?;
+        }
+        let stages = control_plane::stages(&self.state);
+        self.state.write(&stages, control_plane::STAGES)?;
+        for (name, program) in control_plane::programs(&self.state, &self.path, config.audit) {
             let service = self.service(name);
             service.define(&program)?;
             // The others give up, or wait for seconds, when the API server does not answer.
@@ -224,6 +231,7 @@ mod tests {
             nodes: nodes.iter().map(|&name| name.to_owned()).collect(),
             lifetime: Lifetime::WithOwner,
             images: Vec::new(),
+            audit: false,
         }
     }
 

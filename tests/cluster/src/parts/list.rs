@@ -13,7 +13,7 @@ pub(super) struct Part {
     pub(super) cgo: bool,
 }
 
-pub(super) const PARTS: [Part; 5] = [
+pub(super) const PARTS: [Part; 6] = [
     Part {
         name: "kubernetes",
         packages: &["."],
@@ -63,5 +63,13 @@ pub(super) const PARTS: [Part; 5] = [
         names: &[],
         version_of: None,
         cgo: true,
+    },
+    Part {
+        name: "kwok",
+        packages: &["sigs.k8s.io/kwok/cmd/kwok"],
+        file: None,
+        names: &[],
+        version_of: None,
+        cgo: false,
     },
 ];

@@ -6,6 +6,7 @@
 
 mod machine;
 mod promises;
+mod serving;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
 fn trials(cluster: &Arc<Mutex<Option<Cluster>>>) -> Vec<Trial> {
     promises::ALL
         .iter()
+        .chain(&serving::ALL)
         .map(|&(name, promise)| {
             let cluster = Arc::clone(cluster);
             Trial::test(name, move || {
@@ -99,7 +101,10 @@ fn trials(cluster: &Arc<Mutex<Option<Cluster>>>) -> Vec<Trial> {
 
 /// A cluster beside the one that a person may have up.
 fn config() -> Config {
-    Config::new("cluster-test", Lifetime::WithOwner)
+    Config {
+        audit: true,
+        ..Config::new("cluster-test", Lifetime::WithOwner)
+    }
 }
 
 fn start(config: &Config) -> Result<Cluster, Box<dyn std::error::Error>> {

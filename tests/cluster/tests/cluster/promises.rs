@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_cluster::{Cluster, Config, Lifetime, Node};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-type Promise = fn(&Cluster) -> Outcome;
+pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
+pub(crate) type Promise = fn(&Cluster) -> Outcome;
 
 pub(crate) const ALL: [(&str, Promise); 11] = [
     (
@@ -34,7 +34,7 @@ pub(crate) const ALL: [(&str, Promise); 11] = [
     ),
 ];
 
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A pod that sleeps on a node.
 fn pod(name: &str, node: &str) -> Value {
@@ -98,7 +98,7 @@ fn containers(cluster: &Cluster) -> Result<Vec<(Value, Value)>, test_cluster::Er
         .collect())
 }
 
-fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
+pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
     if holds {
         Ok(())
     } else {

@@ -259,14 +259,14 @@ pub(super) fn of(pool: &NodePool, members: &Members) -> Verdict {
 fn is_changing(pool: &NodePool, members: &Members) -> Reason {
     let asked = pool.spec.node_layout();
     let settled = pool.rollout.settled.as_ref();
-    if members
+    if settled.is_some_and(|settled| settled.layout != asked) {
+        Reason::RollingOut
+    } else if members
         .kept
         .iter()
         .all(|it| it.node.phase == NodePhase::Creating)
     {
         Reason::AddingNodes
-    } else if settled.is_some_and(|settled| settled.layout != asked) {
-        Reason::RollingOut
     } else {
         Reason::NodesNotReady
     }
