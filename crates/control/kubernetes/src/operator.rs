@@ -46,6 +46,9 @@ const GATHER: Duration = Duration::from_millis(200);
 /// core, however many nodes change.
 const REST: u32 = 4;
 
+/// But never longer than this: most of a round that writes to many nodes is waiting for the API server.
+const LONGEST_REST: Duration = Duration::from_secs(2);
+
 /// How often nodes are looked for whose pool is gone.
 const ORPHANS: Duration = Duration::from_secs(30);
 
@@ -379,7 +382,7 @@ fn gathered(
     changes.mark_changed();
     futures::stream::unfold((changes, pace), |(mut changes, pace)| async move {
         changes.changed().await.ok()?;
-        let rest = *pace.borrow() * REST;
+        let rest = (*pace.borrow() * REST).min(LONGEST_REST);
         tokio::time::sleep(GATHER.max(rest)).await;
         changes.mark_unchanged();
         Some(((), (changes, pace)))
