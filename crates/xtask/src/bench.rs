@@ -93,7 +93,7 @@ fn size(binary: &Path) -> Result<(), Error> {
     compare(
         "release binary",
         f64::from(bytes) / f64::from(1 << 20),
-        15.0,
+        24.0,
         "MiB",
     );
     Ok(())
