@@ -4,13 +4,14 @@ mod this_node;
 
 use std::fmt::Write as _;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use pool::{ConditionStatus, ObservedNode};
 use serde_json::Value;
 
 use crate::arguments::Connection;
 use crate::client::Client;
 use crate::command::node::this_node::Here;
+use crate::command::nodepool::on_cluster::{self, KubernetesCluster};
 use crate::command::scope::ClusterScope;
 use crate::failure::Failure;
 use crate::node_map::{self, ThisNode};
@@ -39,7 +40,7 @@ pub(crate) struct Map {
     #[command(flatten)]
     named: Named,
     /// Draw the node that this runs on: its GPUs as its driver tells, and their holders as its kubelet tells
-    #[arg(long, conflicts_with_all = ["name", "resource_group", "cluster_name"])]
+    #[arg(long, conflicts_with_all = ["name", "resource_group", "cluster_name", "kubernetes_cluster"])]
     this_node: bool,
     #[command(flatten)]
     here: Here,
@@ -47,22 +48,36 @@ pub(crate) struct Map {
 
 /// `node list`.
 #[derive(Debug, Args)]
+#[command(group = names_no_group())]
 pub(crate) struct List {
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
     cluster: ClusterScope,
+    #[command(flatten)]
+    on: KubernetesCluster,
 }
 
 /// One node, or those of a pool.
 #[derive(Debug, Args)]
+#[command(group = names_no_group())]
 pub(crate) struct Named {
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
     cluster: ClusterScope,
+    #[command(flatten)]
+    on: KubernetesCluster,
     /// A node's name, or a pool's for all its nodes; all nodes when left out
     name: Option<String>,
+}
+
+/// A kubeconfig says which cluster is meant, and groups are of this machine.
+fn names_no_group() -> ArgGroup {
+    ArgGroup::new("another_cluster")
+        .args(["kubeconfig", "on_cluster", "in_cluster"])
+        .multiple(true)
+        .conflicts_with("resource_group")
 }
 
 impl Node {
@@ -70,8 +85,7 @@ impl Node {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         match self {
             Self::List(list) => {
-                let client = list.connection.client()?;
-                let nodes = nodes(&client, &list.cluster).await?;
+                let nodes = seen(&list.connection, &list.cluster, &list.on).await?;
                 print(list.connection.output, &nodes, |nodes| table(nodes))
             }
             Self::Describe(named) => {
@@ -104,13 +118,12 @@ impl Map {
 
 impl Named {
     async fn nodes(&self) -> Result<Vec<ObservedNode>, Failure> {
-        let client = self.connection.client()?;
-        let all = nodes(&client, &self.cluster).await?;
+        let all = seen(&self.connection, &self.cluster, &self.on).await?;
         let Some(name) = &self.name else {
             return Ok(all);
         };
         let (chosen, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|node| {
-            node.spec.name.to_string() == *name || node.spec.pool.pool.to_string() == *name
+            node.spec.name.to_string() == *name || pool(node).is_some_and(|pool| pool == *name)
         });
         if chosen.is_empty() {
             let names: Vec<_> = others
@@ -131,11 +144,25 @@ impl Named {
     }
 }
 
-/// The nodes of the cluster that is meant.
-pub(crate) async fn nodes(
-    client: &Client,
+/// The nodes of the cluster that is meant, wherever it is.
+async fn seen(
+    connection: &Connection,
     cluster: &ClusterScope,
+    on: &KubernetesCluster,
 ) -> Result<Vec<ObservedNode>, Failure> {
+    match on.client().await? {
+        Some(client) => client.nodes().await.map_err(on_cluster::failure),
+        None => nodes(&connection.client()?, cluster).await,
+    }
+}
+
+/// The pool of a node; a Kubernetes cluster has nodes that are in none.
+fn pool(node: &ObservedNode) -> Option<String> {
+    (!kubernetes::is_free(node)).then(|| node.spec.pool.pool.to_string())
+}
+
+/// The nodes of the cluster that is meant, on this machine.
+async fn nodes(client: &Client, cluster: &ClusterScope) -> Result<Vec<ObservedNode>, Failure> {
     let path = format!(
         "{}/providers/Migpool.Local/nodes",
         cluster.path(client).await?
@@ -182,7 +209,7 @@ fn table(nodes: &[ObservedNode]) -> String {
             vec![
                 node.spec.name.to_string(),
                 status(node),
-                node.spec.pool.pool.to_string(),
+                pool(node).unwrap_or_else(|| "-".to_owned()),
                 node.spec.vm_size.clone(),
                 node.gpus.len().to_string(),
                 if devices.is_empty() {
@@ -202,7 +229,8 @@ fn describe(node: &ObservedNode) -> String {
         let _ = writeln!(text, "{args}");
     };
     line(format_args!("Name:         {}", node.spec.name));
-    line(format_args!("Pool:         {}", node.spec.pool.pool));
+    let pool = pool(node).unwrap_or_else(|| "-".to_owned());
+    line(format_args!("Pool:         {pool}"));
     line(format_args!("VM size:      {}", node.spec.vm_size));
     line(format_args!("Status:       {}", status(node)));
     if !node.message.is_empty() {

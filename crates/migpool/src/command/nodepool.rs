@@ -1,17 +1,29 @@
 //! `migpool nodepool`: node pools, as `az aks nodepool`.
 
+pub(crate) mod on_cluster;
+
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::{Method, StatusCode};
+use kubernetes::PoolClient;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Connection;
 use crate::command::group::{key_value, object};
+use crate::command::nodepool::on_cluster::KubernetesCluster;
 use crate::command::scope::{self, text};
 use crate::failure::Failure;
 use crate::output::{columns, print};
 
+/// What is shown of a pool.
+const COLUMNS: [&str; 8] = [
+    "NAME", "VM SIZE", "COUNT", "PROFILE", "STRATEGY", "MODE", "STATE", "MESSAGE",
+];
+
 /// Node pools.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "With --kubeconfig, --on-cluster or --in-cluster they are those of a Kubernetes cluster that has migpool's chart."
+)]
 pub(crate) enum Nodepool {
     /// Add a node pool to a cluster
     Add(Box<Add>),
@@ -30,12 +42,14 @@ pub(crate) enum Nodepool {
 pub(crate) struct InCluster {
     #[command(flatten)]
     connection: Connection,
-    /// The cluster's resource group
-    #[arg(short = 'g', long)]
-    resource_group: String,
-    /// The cluster's name
-    #[arg(long)]
-    cluster_name: String,
+    /// The cluster's resource group; a Kubernetes cluster has none, and there it does not matter
+    #[arg(short = 'g', long, required_unless_present = "kubernetes_cluster")]
+    resource_group: Option<String>,
+    /// The cluster's name; on a Kubernetes cluster it may be left out
+    #[arg(long, required_unless_present = "kubernetes_cluster")]
+    cluster_name: Option<String>,
+    #[command(flatten)]
+    on: KubernetesCluster,
 }
 
 /// A pool by its name.
@@ -116,8 +130,8 @@ pub(crate) struct Add {
     /// Node taints, `key=value:Effect`, separated by commas
     #[arg(long, value_delimiter = ',')]
     node_taints: Vec<String>,
-    /// Tags, `key=value`
-    #[arg(long, num_args = 0.., value_parser = key_value)]
+    /// Tags, `key=value`; not on a Kubernetes cluster
+    #[arg(long, num_args = 0.., value_parser = key_value, conflicts_with = "kubernetes_cluster")]
     tags: Vec<(String, String)>,
     /// Do not wait until it is done
     #[arg(long)]
@@ -160,6 +174,33 @@ pub(crate) struct Delete {
 impl Nodepool {
     /// Runs it.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
+        match self.cluster().on.client().await? {
+            Some(client) => self.run_on_cluster(&client).await,
+            None => self.run_on_machine().await,
+        }
+    }
+
+    fn cluster(&self) -> &InCluster {
+        match self {
+            Self::Add(add) => &add.pool.cluster,
+            Self::Show(named) => &named.cluster,
+            Self::List(list) => &list.cluster,
+            Self::Scale(scale) => &scale.pool.cluster,
+            Self::Delete(delete) => &delete.pool.cluster,
+        }
+    }
+
+    async fn run_on_cluster(&self, client: &PoolClient) -> Result<(), Failure> {
+        match self {
+            Self::Add(add) => on_cluster::add(client, add).await,
+            Self::Show(named) => on_cluster::show(client, named).await,
+            Self::List(list) => on_cluster::list(client, list).await,
+            Self::Scale(scale) => on_cluster::scale(client, scale).await,
+            Self::Delete(delete) => on_cluster::delete(client, delete).await,
+        }
+    }
+
+    async fn run_on_machine(&self) -> Result<(), Failure> {
         match self {
             Self::Add(add) => add.run().await,
             Self::Show(named) => {
@@ -193,11 +234,11 @@ impl Nodepool {
 }
 
 impl InCluster {
+    /// The path of the pools. On this machine both names are there: they are required.
     fn pools(&self) -> String {
-        format!(
-            "{}/agentPools",
-            scope::cluster(&self.resource_group, &self.cluster_name)
-        )
+        let group = self.resource_group.as_deref().unwrap_or_default();
+        let name = self.cluster_name.as_deref().unwrap_or_default();
+        format!("{}/agentPools", scope::cluster(group, name))
     }
 }
 
@@ -214,11 +255,7 @@ impl Add {
         let path = self.pool.path();
         let existing = client.send(Method::GET, &path, None).await?;
         if existing.status == StatusCode::OK {
-            return Err(Failure::failed(format!("node pool {} already exists", self.pool.name))
-                .with_help(
-                    "`migpool nodepool scale` changes its size; its GPU instance profile cannot be changed: delete \
-                     it and add it again",
-                ));
+            return Err(exists(&self.pool.name));
         }
         let what = format!("creating node pool {}", self.pool.name);
         match client.put(&path, &self.body(), &what, self.no_wait).await? {
@@ -283,6 +320,14 @@ impl Scale {
     }
 }
 
+/// There is a pool of this name already.
+fn exists(name: &str) -> Failure {
+    Failure::failed(format!("node pool {name} already exists")).with_help(
+        "`migpool nodepool scale` changes its size; its GPU instance profile cannot be changed: delete it and add it \
+         again",
+    )
+}
+
 fn table_of_one(pool: &Value) -> String {
     table(std::slice::from_ref(pool))
 }
@@ -296,9 +341,7 @@ fn table(pools: &[Value]) -> String {
         }
     };
     columns(
-        &[
-            "NAME", "VM SIZE", "COUNT", "PROFILE", "STRATEGY", "MODE", "STATE", "MESSAGE",
-        ],
+        &COLUMNS,
         pools.iter().map(|pool| {
             let count = pool.pointer("/properties/count").and_then(Value::as_u64);
             let profile = text(pool, "/properties/gpuInstanceProfile");

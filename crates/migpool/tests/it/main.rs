@@ -12,6 +12,7 @@ mod control_plane;
 mod faults;
 mod full_disk;
 mod node_components;
+mod nodepool_on_cluster;
 mod pods;
 mod restart;
 mod sim_node;
