@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use gpu_node::{GpuNodeSpec, PoolReference, WantedTaint};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use pool::{
     Action, Candidates, NodeName, NodeProvider, NodeSpec, ObservedNode, PoolKey, ProviderError,
@@ -249,6 +249,10 @@ impl KubernetesBackend {
 
     /// Gives back nodes whose pool is gone, which takes somebody who removed its finalizer.
     pub(crate) async fn release_orphans(&self) -> Result<(), ProviderError> {
+        // Before everything was read, no pool is there, and every node would be an orphan.
+        if self.caches.pools.wait_until_ready().await.is_err() {
+            return Ok(());
+        }
         let pools: BTreeSet<String> = self
             .caches
             .pools
@@ -257,8 +261,11 @@ impl KubernetesBackend {
             .filter_map(|pool| pool.uid())
             .collect();
         for pair in self.pairs() {
-            let of = pair.gpu_node.spec.pool.as_ref();
-            if of.is_none_or(|pool| pools.contains(&pool.uid)) {
+            let Some(pool) = &pair.gpu_node.spec.pool else {
+                continue;
+            };
+            // The server's own word: what is watched may be late, and slices in use are at stake.
+            if pools.contains(&pool.uid) || self.has_pool(pool).await? {
                 continue;
             }
             if let Ok(name) = pair.gpu_node.name_any().parse() {
@@ -267,6 +274,20 @@ impl KubernetesBackend {
             self.finish_releases(std::slice::from_ref(&pair)).await?;
         }
         Ok(())
+    }
+
+    /// Whether the API server has this very pool.
+    async fn has_pool(&self, pool: &PoolReference) -> Result<bool, ProviderError> {
+        let named = ListParams::default().fields(&format!("metadata.name={}", pool.name));
+        let found = self
+            .pools()
+            .list_metadata(&named)
+            .await
+            .map_err(|error| failed(&format!("NodePool {}", pool.name), &error))?;
+        Ok(found
+            .items
+            .iter()
+            .any(|object| object.metadata.uid.as_deref() == Some(&pool.uid)))
     }
 
     /// Writes what is wanted of a node over the version that was read.
