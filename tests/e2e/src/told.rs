@@ -110,7 +110,14 @@ pub(crate) fn comes_to_be(
 /// # Errors
 /// They stay.
 pub(crate) fn forget_events(world: &World) -> anyhow::Result<()> {
-    world.kubectl(&["delete", "events", "--all", "--namespace=default"])?;
+    // They go at once: whoever waits for it may miss it, and wait for ever.
+    world.kubectl(&[
+        "delete",
+        "events",
+        "--all",
+        "--namespace=default",
+        "--wait=false",
+    ])?;
     Ok(())
 }
 
