@@ -13,15 +13,14 @@ mod upgrade;
 
 use crate::suite::Test;
 
-/// What a pool is, and what is refused.
+/// What a pool is, what is refused, and how layouts change.
 pub(crate) fn tests() -> Vec<Test> {
-    [adoption::TESTS, refusals::TESTS].concat()
+    [adoption::TESTS, refusals::TESTS, rollout::TESTS].concat()
 }
 
-/// What becomes of pools that change, and of those who work on them.
+/// What becomes of pools while those who work on them go and come; upgrades, rights and Cluster API.
 pub(crate) fn changes() -> Vec<Test> {
     [
-        rollout::TESTS,
         kills::TESTS,
         leaders::TESTS,
         absences::TESTS,
