@@ -49,6 +49,9 @@ const REST: u32 = 4;
 /// But never longer than this: most of a round that writes to many nodes is waiting for the API server.
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
+/// How long the end of a round is waited for at the operator's own end.
+const LAST_ROUND: Duration = Duration::from_secs(3);
+
 /// How often nodes are looked for whose pool is gone.
 const ORPHANS: Duration = Duration::from_secs(30);
 
@@ -299,6 +302,10 @@ struct Context {
     recorder: kube::runtime::events::Recorder,
     /// How long the last round took.
     pace: watch::Sender<Duration>,
+    /// A round is going on.
+    busy: watch::Sender<bool>,
+    /// No more rounds are to begin.
+    stop: CancellationToken,
     heartbeat: Heartbeat,
 }
 
@@ -340,6 +347,8 @@ async fn lead(
         stories: Mutex::default(),
         recorder: kube::runtime::events::Recorder::new(client.clone(), reporter),
         pace: watch::Sender::new(Duration::ZERO),
+        busy: watch::Sender::new(false),
+        stop: stop.clone(),
         heartbeat: heartbeat.clone(),
     });
     let rounds = controller
@@ -368,9 +377,17 @@ async fn lead(
             }
         }
     };
+    // The controller would also wait for what it is to look at again in minutes.
+    let ended = async {
+        stop.cancelled().await;
+        let mut busy = context.busy.subscribe();
+        let idle = busy.wait_for(|busy| !busy);
+        let _ = tokio::time::timeout(LAST_ROUND, idle).await;
+    };
     tokio::select! {
         () = rounds => {}
         () = orphans => {}
+        () = ended => {}
     }
 }
 
@@ -392,9 +409,10 @@ fn gathered(
 async fn round(object: Arc<NodePool>, context: Arc<Context>) -> Result<Action, RoundError> {
     context.heartbeat.beat();
     // Whoever does not lead any more writes nothing more.
-    if !context.leads.holds() {
+    if !context.leads.holds() || context.stop.is_cancelled() {
         return Ok(Action::await_change());
     }
+    context.busy.send_replace(true);
     let begun = Instant::now();
     let result = bring(&object, &context).await;
     let took = begun.elapsed();
@@ -414,6 +432,7 @@ async fn round(object: Arc<NodePool>, context: Arc<Context>) -> Result<Action, R
         state.is_ok_and(|state| !state.is_terminal())
     });
     context.metrics.set_queue(are_on_their_way.count());
+    context.busy.send_replace(false);
     result
 }
 
