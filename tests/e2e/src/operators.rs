@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use crate::charts;
 use crate::pods::Pod;
@@ -102,6 +103,26 @@ pub(crate) fn kill(world: &World, pod: &Pod) -> anyhow::Result<()> {
     world.node(node).kill(&pod.uid, "migpool")?;
     let arguments = ["delete", "pod", &pod.name, "--force", "--grace-period=0"];
     world.kubectl(&[&arguments[..], &["--namespace", NAMESPACE]].concat())?;
+    Ok(())
+}
+
+/// Keeps the agents of the release to one node, or to all that have boards again.
+///
+/// # Errors
+/// The daemon set can't be changed.
+pub(crate) fn agents_only_on(world: &World, node: Option<&str>) -> anyhow::Result<()> {
+    let patch = json!({"spec": {"template": {"spec": {
+        "nodeSelector": {"kubernetes.io/hostname": node},
+    }}}})
+    .to_string();
+    world.kubectl(&[
+        "patch",
+        "daemonset",
+        RELEASE,
+        "--type=merge",
+        "--patch",
+        &patch,
+    ])?;
     Ok(())
 }
 

@@ -161,7 +161,23 @@ fn phase(pair: &Pair, status: &GpuNodeStatus) -> (NodePhase, String) {
         Phase::Ready => (NodePhase::Running, String::new()),
         Phase::Degraded | Phase::Stopped => (NodePhase::Running, said),
         Phase::Idle | Phase::Refused | Phase::Failed => (NodePhase::Failed, said),
+        // It may be as asked, or not; the node counts for nothing until it can be told.
+        Phase::Unknown => (NodePhase::Creating, not_understood(status)),
     }
+}
+
+/// What there is to do about an agent that says what this operator does not know.
+fn not_understood(status: &GpuNodeStatus) -> String {
+    let said = if status.message.is_empty() {
+        "nothing that this operator knows"
+    } else {
+        &status.message
+    };
+    format!(
+        "its agent is of version {:?} and this operator of {:?}, which does not know its phase (it says: {said}): upgrade the operator",
+        status.agent_version,
+        env!("CARGO_PKG_VERSION"),
+    )
 }
 
 /// What a node that leaves its pool waits for.
@@ -191,7 +207,8 @@ pub fn is_released(pair: &Pair) -> bool {
             | Phase::Partitioning
             | Phase::Draining
             | Phase::Failed
-            | Phase::Stopped => false,
+            | Phase::Stopped
+            | Phase::Unknown => false,
         }
 }
 
@@ -323,6 +340,7 @@ fn fits(
         Phase::Idle => return Err(status.message.clone()),
         Phase::Starting => return Err("its agent is starting".to_owned()),
         Phase::Stopped => return Err("its agent has ended".to_owned()),
+        Phase::Unknown => return Err(not_understood(status)),
         _ => {}
     }
     of_boards(&boards, layout, spec.mig_strategy).map_err(|error| error.message)?;

@@ -81,6 +81,10 @@ pub enum Phase {
     Failed,
     /// The agent has ended.
     Stopped,
+    /// A word of a later version of the agent: read, never written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl Phase {
@@ -97,6 +101,7 @@ impl Phase {
             Self::Refused => "Refused",
             Self::Failed => "Failed",
             Self::Stopped => "Stopped",
+            Self::Unknown => "Unknown",
         }
     }
 }

@@ -6,6 +6,7 @@ mod adoption;
 mod cluster_api;
 mod kills;
 mod leaders;
+mod neighbours;
 mod refusals;
 mod rights;
 mod rollout;
@@ -24,6 +25,7 @@ pub(crate) fn changes() -> Vec<Test> {
         kills::TESTS,
         leaders::TESTS,
         absences::TESTS,
+        neighbours::TESTS,
         upgrade::TESTS,
         rights::TESTS,
         cluster_api::TESTS,

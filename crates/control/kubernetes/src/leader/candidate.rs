@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
 /// The most that another holder's own duration is believed: one that somebody mistyped must end, too.
 const LONGEST: Duration = Duration::from_mins(5);
@@ -21,6 +21,9 @@ pub(crate) struct Timing {
     pub(crate) renew: Duration,
     /// How often others look, and how soon what failed is tried again.
     pub(crate) retry: Duration,
+    /// How long a lease that was there stays gone: whoever uninstalls the operator deletes the lease first and the operator
+    /// a moment later, and a lease that is made in between would be left for good.
+    pub(crate) mourning: Duration,
 }
 
 impl Timing {
@@ -30,6 +33,7 @@ impl Timing {
         deadline: Duration::from_secs(10),
         renew: Duration::from_secs(2),
         retry: Duration::from_secs(1),
+        mourning: Duration::from_secs(5),
     };
 }
 
@@ -72,6 +76,8 @@ pub(crate) struct Candidate {
     fresh: bool,
     /// Since when there is no lease.
     missing: Option<Duration>,
+    /// The labels and annotations of the lease that was seen last: one that takes its place belongs to the same release.
+    worn: ObjectMeta,
     /// Whether another one held a lease that is missing now.
     held: bool,
     term: Option<Term>,
@@ -109,6 +115,7 @@ impl Candidate {
             seen: None,
             fresh: false,
             missing: None,
+            worn: ObjectMeta::default(),
             held: false,
             term: None,
             next: Duration::ZERO,
@@ -152,7 +159,11 @@ impl Candidate {
                 return self.look_again(now);
             }
             self.stage = Stage::Wrote;
-            return Action::Create(self.taken(Lease::default(), wall));
+            let lease = Lease {
+                metadata: self.worn.clone(),
+                ..Lease::default()
+            };
+            return Action::Create(self.taken(lease, wall));
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let action = match holder(&spec) {
@@ -203,7 +214,9 @@ impl Candidate {
             }
             Answer::Missing => {
                 self.fresh = true;
-                self.seen = None;
+                if self.seen.take().is_some() {
+                    self.next = now + self.timing.mourning;
+                }
                 self.term = None;
                 self.missing.get_or_insert(now);
             }
@@ -214,6 +227,11 @@ impl Candidate {
 
     fn see(&mut self, lease: Lease, now: Duration) {
         self.missing = None;
+        self.worn = ObjectMeta {
+            labels: lease.metadata.labels.clone(),
+            annotations: lease.metadata.annotations.clone(),
+            ..ObjectMeta::default()
+        };
         let spec = lease.spec.clone().unwrap_or_default();
         self.held = holder(&spec).is_some_and(|holder| *holder != self.identity);
         if self.term.is_some() && !self.is_own(&spec) {

@@ -200,6 +200,30 @@ fn a_node_is_what_its_agent_and_the_kubelet_say() {
 }
 
 #[test]
+fn an_agent_of_a_later_version_is_not_believed_and_the_operator_is_to_be_upgraded() {
+    let mut said = ready(8, "A100-40GB");
+    said.agent_version = "99.0.0".to_owned();
+    said.phase = serde_json::from_value(json!("Polishing")).unwrap();
+    let free = pair(
+        node(json!({}), "True", json!({})),
+        gpu_node::GpuNodeSpec::default(),
+        said.clone(),
+    );
+    let why = why_not(&of_size(), &free);
+    assert!(
+        why.contains("99.0.0") && why.contains("upgrade the operator"),
+        "{why}"
+    );
+    let node = seen(&pair(node(json!({}), "True", json!({})), in_pool(), said));
+    assert_eq!(node.phase, NodePhase::Creating);
+    assert!(
+        node.message.contains("upgrade the operator"),
+        "{}",
+        node.message
+    );
+}
+
+#[test]
 fn a_lost_gpu_counts_as_one_of_its_siblings() {
     let mut status = ready(8, "A100-40GB");
     status.gpus[3] = gpu_node::GpuStatus {

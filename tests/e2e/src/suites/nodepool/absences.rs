@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{A100_SIZE, RESOURCE};
 use crate::charts;
@@ -77,19 +77,7 @@ fn arrived(world: &World, held: &std::collections::BTreeSet<String>) -> Outcome 
 fn agent(world: &World) -> Outcome {
     stage(world)?;
     let held = checks::sees_what_it_holds(world, world.node(MIGNODE), "holder", 1)?;
-    let agents = |selector: &Value| -> Outcome {
-        let patch = json!({"spec": {"template": {"spec": {"nodeSelector": selector}}}}).to_string();
-        world.kubectl(&[
-            "patch",
-            "daemonset",
-            RELEASE,
-            "--type=merge",
-            "--patch",
-            &patch,
-        ])?;
-        Ok(())
-    };
-    agents(&json!({"kubernetes.io/hostname": CPUNODE}))?;
+    operators::agents_only_on(world, Some(CPUNODE))?;
     until("the agent to go", LATER, || {
         let said = world.release_pod(RELEASE, MIGNODE);
         ensure!(said.is_err(), "{said:?}");
@@ -112,7 +100,7 @@ fn agent(world: &World) -> Outcome {
         "{}",
         pools::line(&pool)
     );
-    agents(&json!({"kubernetes.io/hostname": null}))?;
+    operators::agents_only_on(world, None)?;
     arrived(world, &held)
 }
 

@@ -42,6 +42,11 @@ const FOR_ACCIDENTS: &[(&str, &str, &str)] = &[
         "list gpunodes",
         "the watch may begin with a stream instead",
     ),
+    (
+        RELEASE,
+        "patch gpunodes",
+        "a GpuNode that was nobody's is made its node's",
+    ),
     (OPERATOR, "patch events", "the same is told again"),
     (RELEASE, "patch events", "the same is told again"),
 ];
