@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::{A100_SIZE, RESOURCE};
 use crate::checks;
+use crate::footprint;
 use crate::nodes::Node;
-use crate::operators;
+use crate::operators::{self, RELEASE};
 use crate::pools::{self, Dress, INSTANCE_TYPE, NODE_POOLS};
 use crate::suite::{Outcome, Test};
 use crate::wait::{LATER, SOON, until};
@@ -32,6 +33,10 @@ pub(super) const TESTS: &[Test] = &[
     Test {
         name: "the_examples_are_taken_as_they_are",
         run: examples,
+    },
+    Test {
+        name: "an_agent_without_gpus_that_follows_an_operator_stays_small_and_reports_no_node",
+        run: nothing_to_do,
     },
 ];
 
@@ -287,5 +292,25 @@ fn examples(world: &World) -> Outcome {
         })?;
         pools::delete(world, name)?;
     }
+    Ok(())
+}
+
+fn nothing_to_do(world: &World) -> Outcome {
+    operators::install(world, &[])?;
+    pools::comes_to_be_reported(world, MIGNODE, 8)?;
+    let pod = until("an agent without GPUs to be ready", LATER, || {
+        let pod = world.release_pod(RELEASE, CPUNODE)?;
+        ensure!(pod.runs() && pod.restarts == 0, "{}", pod.line());
+        Ok(pod)
+    })?;
+    // The kubelet looks every few seconds, and Kubernetes goes by what it saw.
+    until("the working set of an idle agent", LATER, || {
+        footprint::working_set_within(world, &pod, footprint::IDLE_GOAL)
+    })?;
+    let known = world.names_of("gpunodes.migpool.dev")?;
+    ensure!(
+        !known.iter().any(|name| name.ends_with(CPUNODE)),
+        "{known:?}"
+    );
     Ok(())
 }

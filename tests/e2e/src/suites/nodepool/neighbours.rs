@@ -29,7 +29,7 @@ pub(super) const TESTS: &[Test] = &[
 const DEFINITION: &str = "customresourcedefinition/gpunodes.migpool.dev";
 
 /// Teaches the definition a later version's word and field, and gives back how it was.
-fn teach(world: &World, list: &str, word: &str, fields: &str) -> anyhow::Result<Value> {
+fn teach(world: &World, list: &str, term: &str, fields: &str) -> anyhow::Result<Value> {
     let before = world.get(&[DEFINITION])?;
     let mut later = before.clone();
     let schema = "/spec/versions/0/schema/openAPIV3Schema";
@@ -37,7 +37,7 @@ fn teach(world: &World, list: &str, word: &str, fields: &str) -> anyhow::Result<
         .pointer_mut(&format!("{schema}{list}/enum"))
         .and_then(Value::as_array_mut)
         .with_context(|| format!("no words at {list}"))?
-        .push(word.into());
+        .push(term.into());
     later
         .pointer_mut(&format!("{schema}{fields}/properties"))
         .and_then(Value::as_object_mut)
