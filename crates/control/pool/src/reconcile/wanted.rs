@@ -54,7 +54,10 @@ fn node_labels(pool: &NodePool, name: &NodeName) -> BTreeMap<String, String> {
     put("kubernetes.io/hostname", name.as_str());
     put("kubernetes.io/os", "linux");
     put("node.kubernetes.io/instance-type", pool.spec.vm_size());
-    if VmSize::find(pool.spec.vm_size()).is_ok_and(|size| size.gpus.is_some()) {
+    // A pool that chooses its nodes by labels has no size to tell it; what is to be cut are GPUs.
+    let has_gpus = VmSize::find(pool.spec.vm_size()).is_ok_and(|size| size.gpus.is_some())
+        || pool.spec.node_layout().is_some();
+    if has_gpus {
         put("accelerator", "nvidia");
         put("kubernetes.azure.com/accelerator", "nvidia");
     }
