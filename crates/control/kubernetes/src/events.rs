@@ -33,6 +33,7 @@ impl Story {
                 | Reason::RollingBack
                 | Reason::RolledBack
                 | Reason::NodeFailed
+                | Reason::ProviderFailed
                 | Reason::InvalidSpec,
             ) => EventType::Warning,
             _ => EventType::Normal,

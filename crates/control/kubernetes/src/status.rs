@@ -34,6 +34,7 @@ pub fn of(object: &NodePool, record: &pool::NodePool, now: Timestamp) -> NodePoo
                 | Reason::RollingBack
                 | Reason::RolledBack
                 | Reason::NodeFailed
+                | Reason::ProviderFailed
                 | Reason::InvalidSpec
         );
     let conditions = [

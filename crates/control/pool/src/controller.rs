@@ -13,6 +13,7 @@ use crate::operation::OperationError;
 use crate::provider::{Action, NodeProvider, ProviderError};
 use crate::reconcile::{Decision, reconcile, reconcile_cluster, reconcile_group};
 use crate::resource::{Cluster, Group, NodePool, ProvisioningState};
+use crate::rollout::Reason;
 use crate::store::{Change, Record, Scope, Store, StoreError, Stored};
 use crate::transition::{self, Provisioned};
 
@@ -165,7 +166,10 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         nodes: &[Arc<ObservedNode>],
     ) -> Result<Round, ControllerError> {
         let pool = &stored.record;
-        let supply = self.provider.supply(pool).await?;
+        let supply = match self.provider.supply(pool).await {
+            Ok(supply) => supply,
+            Err(error) => return self.without_supply(stored, &error).await,
+        };
         let decision = reconcile(pool, nodes, &supply);
         if decision.gone {
             self.remove(stored).await?;
@@ -213,6 +217,30 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         )
         .await?;
         Ok(round)
+    }
+
+    /// Says of a pool why nothing can be done about its nodes.
+    async fn without_supply(
+        &self,
+        stored: &Stored<NodePool>,
+        error: &ProviderError,
+    ) -> Result<Round, ControllerError> {
+        let mut seen = stored.clone();
+        seen.record.seen.reason = Reason::ProviderFailed;
+        let state = match (error, stored.record.provisioning_state) {
+            (_, ProvisioningState::Deleting) => ProvisioningState::Deleting,
+            (ProviderError::Refused(_), _) => ProvisioningState::Failed,
+            (ProviderError::Unavailable(_), state) => state,
+        };
+        self.settle_from(
+            &seen,
+            &stored.record,
+            state,
+            error.to_string(),
+            "ReconcileAgentPoolFailed",
+        )
+        .await?;
+        Ok(Round::Retry)
     }
 
     async fn cluster(

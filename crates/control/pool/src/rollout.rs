@@ -192,6 +192,8 @@ pub enum Reason {
     NodesNotReady,
     /// A node can't become as asked by itself.
     NodeFailed,
+    /// Nodes can't be found or made: what finds or makes them does not do it, or may not.
+    ProviderFailed,
     /// What is wanted cannot be.
     InvalidSpec,
     /// The pool is being deleted.

@@ -13,9 +13,9 @@ use pool::memory::MemoryBackend;
 use pool::transition;
 use pool::validation::{NodePoolInput, node_pool};
 use pool::{
-    Change, Cluster, ClusterKey, Controller, Group, GroupKey, NodePhase, NodePool, Operation,
-    OperationKey, OperationStatus, PoolKey, ProviderError, ProvisioningState, Record, Store,
-    SubscriptionId,
+    Action, Change, Cluster, ClusterKey, Controller, Group, GroupKey, NodePhase, NodePool,
+    NodeProvider, ObservedNode, Operation, OperationKey, OperationStatus, PoolKey, ProviderError,
+    ProvisioningState, Reason, Record, Store, SubscriptionId, Supply,
 };
 
 struct World {
@@ -404,4 +404,50 @@ async fn the_loop_wakes_for_changes_of_records_and_of_nodes_and_ends_when_told()
     }
     stop.send(()).unwrap();
     running.await.unwrap();
+}
+
+/// A provider that can't, or may not, say where nodes come from.
+struct Blind(Arc<MemoryBackend>, ProviderError);
+
+impl NodeProvider for Blind {
+    async fn observe(&self) -> Result<Vec<Arc<ObservedNode>>, ProviderError> {
+        self.0.observe().await
+    }
+
+    async fn supply(&self, _: &NodePool) -> Result<Supply, ProviderError> {
+        Err(self.1.clone())
+    }
+
+    async fn apply(&self, action: Action) -> Result<(), ProviderError> {
+        self.0.apply(action).await
+    }
+
+    fn node_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.node_changes()
+    }
+}
+
+#[tokio::test]
+async fn a_pool_says_why_nobody_can_tell_where_its_nodes_come_from() {
+    let world = World::new().await;
+    let operation = world.create(pool("mignode", 1)).await;
+    let round = async |error: ProviderError| {
+        let provider = Blind(Arc::clone(&world.backend), error);
+        let controller = Controller::new(Arc::clone(&world.backend), provider);
+        assert_eq!(controller.round().await.unwrap(), Round::Retry);
+        world.pool("mignode").await.unwrap()
+    };
+    let waiting = round(ProviderError::Unavailable("nobody answers".into())).await;
+    assert_eq!(waiting.provisioning_state, ProvisioningState::Creating);
+    assert_eq!(waiting.message, "nobody answers");
+    assert_eq!(waiting.seen.reason, Reason::ProviderFailed);
+    let failed = round(ProviderError::Refused("it is not allowed".into())).await;
+    assert_eq!(failed.provisioning_state, ProvisioningState::Failed);
+    let error = world.operation(operation).await.error.unwrap();
+    assert_eq!(error.message, "it is not allowed");
+
+    world.settle().await;
+    let well = world.pool("mignode").await.unwrap();
+    assert_eq!(well.provisioning_state, ProvisioningState::Succeeded);
+    assert_eq!(well.seen.reason, Reason::AsAsked);
 }
