@@ -130,6 +130,9 @@ impl Test {
                 "migpool-e2e",
                 "--bin",
                 "e2e",
+                "--",
+                // Tests wait most of the time.
+                "--clusters=2",
             ]));
         }
         println!();

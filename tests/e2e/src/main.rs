@@ -7,6 +7,8 @@
 //! suite `soundness` can show that they fail where they must: on a device plugin of ours that is broken on purpose
 //! ([`plugin`]).
 //!
+//! [`worlds`] are several such clusters, for tests side by side.
+//!
 //! Node pools have [`pools`] and [`operators`]; where more nodes are needed than there are, a [`fleet`] of simulated ones.
 //! [`inside`] is how this program asks the API server by itself, [`history`] and [`audit`] are what was seen meanwhile.
 #![forbid(unsafe_code)]
@@ -33,7 +35,9 @@ mod told;
 mod traces;
 mod wait;
 mod world;
+mod worlds;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -41,6 +45,7 @@ use clap::Parser;
 use libtest_mimic::{Failed, Trial};
 
 use crate::world::World;
+use crate::worlds::Worlds;
 
 /// Tries what migpool promises of a Kubernetes cluster on a real one.
 #[derive(Debug, Parser)]
@@ -67,6 +72,9 @@ pub(crate) struct Options {
     /// The cluster's name, among those of this checkout
     #[arg(long, value_name = "NAME", default_value = "e2e-cluster")]
     cluster: String,
+    /// How many clusters to run tests on at a time; the second one is called NAME-2
+    #[arg(long, value_name = "COUNT", default_value_t = NonZeroUsize::MIN)]
+    clusters: NonZeroUsize,
     /// The seed of everything random; another one each time by default
     #[arg(long, env = "MIGPOOL_E2E_SEED")]
     seed: Option<u64>,
@@ -100,38 +108,29 @@ fn main() -> ExitCode {
         }
     };
     let arguments = libtest_mimic::Arguments {
-        test_threads: Some(1),
+        test_threads: Some(options.clusters.get()),
         list: options.list,
         ..Default::default()
     };
     let fail_fast = options.fail_fast;
     let keep = options.keep;
-    let cluster = Arc::new(options.cluster);
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     if !options.list {
         println!("seed {seed} (--seed {seed} repeats what is random)");
     }
 
-    // One cluster for all tests, started by the first of them; `None` once a test has failed under `--fail-fast`.
-    let world: Arc<OnceLock<Result<World, String>>> = Arc::default();
+    let worlds = Arc::new(Worlds::new(options.cluster, seed, keep || fail_fast));
+    // The test that has failed under `--fail-fast`.
     let stopped: Arc<OnceLock<String>> = Arc::default();
     let trials = chosen
         .into_iter()
         .map(|chosen| {
-            let (world, stopped) = (Arc::clone(&world), Arc::clone(&stopped));
-            let cluster = Arc::clone(&cluster);
+            let (worlds, stopped) = (Arc::clone(&worlds), Arc::clone(&stopped));
             Trial::test(chosen.name.clone(), move || {
                 if let Some(failed) = stopped.get() {
                     return Err(Failed::from(format!("not run, since {failed} failed")));
                 }
-                let outcome = world
-                    .get_or_init(|| {
-                        World::start(&cluster, seed, keep || fail_fast)
-                            .map_err(|error| format!("{error:#}"))
-                    })
-                    .as_ref()
-                    .map_err(|error| anyhow::anyhow!("there is no cluster: {error}"))
-                    .and_then(|world| suite::run(world, &chosen));
+                let outcome = worlds.with(|world| suite::run(world, &chosen));
                 outcome.map_err(|error| {
                     if fail_fast {
                         let _ = stopped.set(chosen.name.clone());
@@ -142,11 +141,8 @@ fn main() -> ExitCode {
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-
-    // The trials are gone, and with them every other owner.
-    if let Some(Ok(world)) = Arc::into_inner(world).and_then(OnceLock::into_inner)
-        && let Err(error) = world.end(keep || (fail_fast && conclusion.has_failed()))
-    {
+    let keep = keep || (fail_fast && conclusion.has_failed());
+    if let Err(error) = worlds.end(keep) {
         eprintln!("error: the cluster could not be stopped: {error:#}");
         return ExitCode::FAILURE;
     }

@@ -22,8 +22,6 @@ pub(crate) struct Suite {
     pub(crate) name: &'static str,
     /// Its tests.
     pub(crate) tests: Vec<Test>,
-    /// It runs only where it is named.
-    pub(crate) on_request: bool,
 }
 
 impl Suite {
@@ -32,15 +30,6 @@ impl Suite {
         Self {
             name,
             tests: tests.to_vec(),
-            on_request: false,
-        }
-    }
-
-    /// A suite of these tests that runs only where it, or a test of it, is named.
-    pub(crate) fn on_request(name: &'static str, tests: &[Test]) -> Self {
-        Self {
-            on_request: true,
-            ..Self::new(name, tests)
         }
     }
 }
@@ -55,7 +44,7 @@ pub(crate) struct Chosen {
 }
 
 /// The tests that `wanted` names, in the suites' own order: a suite's name, or a part of a test's whole name. All of
-/// them where nothing is named, save for those that have to be.
+/// them where nothing is named.
 ///
 /// # Errors
 /// A name that is no suite's and no test's.
@@ -78,8 +67,7 @@ pub(crate) fn choose(suites: &[Suite], wanted: &[String]) -> anyhow::Result<Vec<
         .iter()
         .flat_map(|suite| suite.tests.iter().map(move |test| (suite, test)))
         .filter(|(suite, test)| {
-            wanted.is_empty() && !suite.on_request
-                || wanted.iter().any(|name| names(suites, suite, test, name))
+            wanted.is_empty() || wanted.iter().any(|name| names(suites, suite, test, name))
         })
         .map(|(suite, test)| Chosen {
             name: format!("{}::{}", suite.name, test.name),

@@ -25,7 +25,7 @@ pub(crate) fn all() -> Vec<Suite> {
         Suite::new("bad_input", bad_input::TESTS),
         Suite::new("security", security::TESTS),
         Suite::new("nodepool", &nodepool::tests()),
-        Suite::on_request("nodepool_changes", &nodepool::changes()),
-        Suite::on_request("scale", scale::TESTS),
+        Suite::new("nodepool_changes", &nodepool::changes()),
+        Suite::new("scale", scale::TESTS),
     ]
 }
