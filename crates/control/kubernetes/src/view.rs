@@ -91,12 +91,18 @@ pub fn observed(pair: &Pair, key: &PoolKey, spec: &NodePoolSpec) -> Option<Obser
         pool: key.clone(),
         vm_size: spec.vm_size().to_owned(),
         layout,
-        mig_strategy: wish
-            .mig_strategy
-            .map_or(spec.mig_strategy, mig::MigStrategy::from),
+        mig_strategy: match wish.mig_strategy {
+            Some(strategy) => strategy.into(),
+            None if wish.pool.is_none() => spec.mig_strategy,
+            None => another_strategy(spec.mig_strategy),
+        },
         labels: wish.node_labels.clone(),
         taints: wish.node_taints.iter().filter_map(taint).collect(),
-        drain: convert::drain(wish.drain.unwrap_or_default()),
+        drain: match wish.drain {
+            Some(drain) => convert::drain(drain),
+            None if wish.pool.is_none() => spec.drain,
+            None => another_drain(spec.drain),
+        },
     };
     // What somebody took off the node is as good as never put on.
     let labels = node.labels();
@@ -121,6 +127,22 @@ pub fn observed(pair: &Pair, key: &PoolKey, spec: &NodePoolSpec) -> Option<Obser
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         spec: seen,
     })
+}
+
+/// A node of a pool was told how; a word of a later version is as good as none, and is to be written anew.
+fn another_strategy(wanted: mig::MigStrategy) -> mig::MigStrategy {
+    match wanted {
+        mig::MigStrategy::Single => mig::MigStrategy::Mixed,
+        mig::MigStrategy::None | mig::MigStrategy::Mixed => mig::MigStrategy::Single,
+    }
+}
+
+/// The same of what is done about pods.
+fn another_drain(wanted: pool::Drain) -> pool::Drain {
+    match wanted {
+        pool::Drain::Wait => pool::Drain::Never,
+        pool::Drain::Never | pool::Drain::Evict => pool::Drain::Wait,
+    }
 }
 
 /// The labels that a pool wants of a node, without those that are somebody else's there: a label that the node had before

@@ -5,8 +5,8 @@ use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::params::{ListParams, Patch, PatchParams, WatchParams};
 use kube::core::request;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::client::{NodeClient, creating};
@@ -63,8 +63,14 @@ pub struct GpuNodeSnapshot {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Object {
     metadata: Metadata,
+    #[serde(deserialize_with = "in_full")]
     spec: GpuNodeSpec,
     status: StatusNow,
+}
+
+/// What can't be understood is not to be done in part.
+fn in_full<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GpuNodeSpec, D::Error> {
+    GpuNodeSpec::in_full(Value::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::status::GpuNodeStatus;
 
@@ -40,10 +42,18 @@ pub struct GpuNodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
     /// How slices are advertised. Without one the agent follows its own flags.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "known",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub mig_strategy: Option<Strategy>,
     /// What is done about pods that hold a slice which has to go. Without one the agent follows its own flags.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "known",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub drain: Option<Drain>,
     /// The labels that the pool gives the node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -57,6 +67,32 @@ pub struct GpuNodeSpec {
     /// The node is leaving its pool: its GPUs get `originalLayout` back first.
     #[serde(default, skip_serializing_if = "is_false")]
     pub releasing: bool,
+}
+
+impl GpuNodeSpec {
+    /// Reads what an operator of any version wrote, for who is to do it. To read it otherwise passes over a word that this
+    /// version does not know, so that one node's never keeps an operator from seeing the others.
+    ///
+    /// # Errors
+    /// There is such a word, or it is no `GpuNodeSpec` at all.
+    pub fn in_full(value: Value) -> Result<Self, serde_json::Error> {
+        let word = |field: &str| value.get(field).filter(|word| !word.is_null()).cloned();
+        let (strategy, drain) = (word("migStrategy"), word("drain"));
+        let mut spec: Self = serde_json::from_value(value)?;
+        spec.mig_strategy = strategy.map(serde_json::from_value).transpose()?;
+        spec.drain = drain.map(serde_json::from_value).transpose()?;
+        Ok(spec)
+    }
+}
+
+/// A word of this version, or none.
+fn known<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let word = Option::<Value>::deserialize(deserializer)?;
+    Ok(word.and_then(|word| serde_json::from_value(word).ok()))
 }
 
 #[expect(
@@ -137,4 +173,27 @@ pub struct WantedTaint {
     pub value: String,
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
     pub effect: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_word_of_a_later_version_is_passed_over_by_who_looks_and_refused_by_who_is_to_do_it() {
+        let wanted =
+            json!({"layout": "MIG1g", "migStrategy": "mixed", "drain": "persuade", "later": 1});
+        let seen: GpuNodeSpec = serde_json::from_value(wanted.clone()).unwrap();
+        assert_eq!(
+            (seen.mig_strategy, seen.drain),
+            (Some(Strategy::Mixed), None)
+        );
+        let refused = GpuNodeSpec::in_full(wanted).unwrap_err().to_string();
+        assert!(refused.contains("persuade"), "{refused}");
+        let known = json!({"migStrategy": "mixed", "drain": "evict", "later": 1});
+        let read = GpuNodeSpec::in_full(known).unwrap();
+        assert_eq!(read.drain, Some(Drain::Evict));
+    }
 }

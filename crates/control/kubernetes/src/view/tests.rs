@@ -158,6 +158,8 @@ fn in_pool() -> gpu_node::GpuNodeSpec {
             uid: "pool-uid".to_owned(),
         }),
         layout: Some("MIG1g".to_owned()),
+        mig_strategy: Some(gpu_node::Strategy::Single),
+        drain: Some(gpu_node::Drain::Wait),
         ..gpu_node::GpuNodeSpec::default()
     }
 }

@@ -17,8 +17,8 @@ const SIMULATED: &str = "migpool.dev/simulated-driver";
 const GPUS: &str = "migpool.dev/simulated-gpus";
 /// What NVIDIA's charts choose nodes by.
 const PRESENT: &str = "nvidia.com/gpu.present";
-/// How often they are set anew, in case that the node was.
-const AGAIN: Duration = Duration::from_mins(5);
+/// How often they are set anew: a node that was deleted is back in seconds, without them and with this pod.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How long their removal may take, of what the kubelet gives a pod to end.
 const REMOVAL: Duration = Duration::from_secs(10);
 
