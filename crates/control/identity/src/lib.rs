@@ -1,0 +1,2 @@
+//! Who may do what at the ARM front.
+#![forbid(unsafe_code)]
