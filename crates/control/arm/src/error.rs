@@ -5,7 +5,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use pool::{ClusterKey, GroupKey, Invalid, PoolKey, ProviderError, StoreError, WorkloadError};
+use pool::{
+    ClusterKey, CredentialsError, GroupKey, Invalid, PoolKey, ProviderError, StoreError,
+    SubscriptionId, WorkloadError,
+};
 
 /// An error as Azure Resource Manager answers it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +150,14 @@ impl ArmError {
         )
     }
 
+    pub(crate) fn subscription_not_found(id: &SubscriptionId) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "SubscriptionNotFound",
+            format!("The subscription '{id}' could not be found."),
+        )
+    }
+
     pub(crate) fn group_not_found(key: &GroupKey) -> Self {
         Self::gateway(
             StatusCode::NOT_FOUND,
@@ -254,7 +265,7 @@ impl ArmError {
             "KubernetesNotAvailable",
             "",
             format!(
-                "The cluster '{}' has no Kubernetes API server: its nodes are processes on this machine, so there is no kubeconfig to hand out. Use 'migpool node list', 'migpool node describe' and 'migpool pod run', or run migpool on a Kubernetes cluster.",
+                "The cluster '{}' has no Kubernetes API server: its nodes are processes on this machine, so there is no kubeconfig to hand out. Use 'migpool node list', 'migpool node describe' and 'migpool pod run' here; to have kubectl, install the migpool chart with arm.enabled=true on a Kubernetes cluster and ask there.",
                 key.cluster
             ),
         )
@@ -289,6 +300,27 @@ impl From<StoreError> for ArmError {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "InternalServerError",
                     message,
+                )
+            }
+        }
+    }
+}
+
+impl From<CredentialsError> for ArmError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Refused(message) => Self::provider(
+                StatusCode::BAD_REQUEST,
+                "CredentialsNotAvailable",
+                "",
+                message,
+            ),
+            CredentialsError::Unavailable(message) => {
+                tracing::error!(error = message, "no kubeconfig could be made");
+                Self::gateway(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalServerError",
+                    format!("No kubeconfig could be made: {message}."),
                 )
             }
         }

@@ -1,7 +1,7 @@
 //! The ARM-compatible HTTP front: resource groups, managed clusters, agent pools and long-running operations as Azure's clients
 //! know them, and migpool's own nodes and pods beside them.
 //!
-//! [`router`] is an axum router over any [`Backend`] (a `Store`, a `NodeProvider` and `Workloads`); [`serve`] puts it on a Unix
+//! [`router`] is an axum router over any [`Backend`] (a `Store`, a `NodeProvider`, `Workloads` and `Credentials`); [`serve`] puts it on a Unix
 //! socket. A request goes through [`path`] (whose words compare without case), [`api_version`] and [`body`], to the one file of
 //! its resource: [`resource_group`], [`managed_cluster`], [`agent_pool`], [`operation`], [`node`], [`pod`]. These check with
 //! `pool::validation`, commit to the store and answer at once; the controller does the work. Everything that goes wrong is an
@@ -24,6 +24,7 @@
 //! | `.../providers/Migpool.Local/pods/{p}/execEnvironment` | POST |
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod agent_pool;
 pub mod api_version;
 mod backend;
@@ -43,7 +44,8 @@ mod routes;
 mod serve;
 pub mod types;
 
+pub use account::Account;
 pub use backend::Backend;
 pub use error::ArmError;
-pub use routes::{Scheme, router};
+pub use routes::{FrontSettings, Scheme, router};
 pub use serve::serve;

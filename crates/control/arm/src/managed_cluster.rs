@@ -1,5 +1,7 @@
 //! Managed clusters.
 
+pub(crate) mod credential;
+
 use std::collections::BTreeSet;
 
 use axum::Json;
@@ -265,6 +267,7 @@ async fn create<S: Store>(
         tags: asked.tags.clone(),
         properties: asked.properties.clone(),
         envelope: asked.envelope.clone(),
+        power: pool::PowerState::Running,
         provisioning_state: ProvisioningState::Creating,
         message: String::new(),
         operation: None,
@@ -413,14 +416,4 @@ pub(crate) async fn delete<B: Backend>(
         }
     }
     Err(gave_up(&key))
-}
-
-/// A backend with a Kubernetes behind it would hand out a kubeconfig.
-pub(crate) async fn credential<B: Backend>(
-    State(app): State<App<B>>,
-    _: ApiVersion,
-    At(key): At<ClusterKey>,
-) -> Result<Response, ArmError> {
-    find(&*app.backend, &key).await?;
-    Err(ArmError::no_kubernetes(&key))
 }

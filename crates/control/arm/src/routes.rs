@@ -9,8 +9,10 @@ use axum::routing::{get, post};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
+use crate::account::{self, Account};
 use crate::backend::{App, Backend};
 use crate::error::ArmError;
+use crate::managed_cluster::credential;
 use crate::{agent_pool, managed_cluster, node, operation, path, pod, request_id, resource_group};
 
 /// The largest body that is read: ARM's limit of 4 MiB.
@@ -34,8 +36,17 @@ impl Scheme {
     }
 }
 
+/// What a front says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontSettings {
+    /// How clients reach it.
+    pub scheme: Scheme,
+    /// Whose resources it has.
+    pub account: Account,
+}
+
 /// The front over `backend`. The controller runs beside it, over the same backend.
-pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
+pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
     const GROUPS: &str = "/subscriptions/{subscription}/resourcegroups";
     const PROVIDER: &str = "/subscriptions/{subscription}/providers/microsoft.containerservice";
     let group = format!("{GROUPS}/{{group}}");
@@ -46,6 +57,7 @@ pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
     let pods = format!("{cluster}/providers/migpool.local/pods");
     let locations = format!("{PROVIDER}/locations/{{location}}");
 
+    let account = Arc::new(settings.account);
     let inner = Router::new()
         .route(GROUPS, get(resource_group::list::<B>))
         .route(
@@ -80,11 +92,15 @@ pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
         )
         .route(
             &format!("{cluster}/listclusterusercredential"),
-            post(managed_cluster::credential::<B>),
+            post(credential::user::<B>),
         )
         .route(
             &format!("{cluster}/listclusteradmincredential"),
-            post(managed_cluster::credential::<B>),
+            post(credential::admin::<B>),
+        )
+        .route(
+            &format!("{cluster}/listclustermonitoringusercredential"),
+            post(credential::monitoring_user::<B>),
         )
         .route(&pools, get(agent_pool::list::<B>))
         .route(
@@ -110,7 +126,15 @@ pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(App { backend, scheme });
+        .with_state(App {
+            backend,
+            scheme: settings.scheme,
+            account: Arc::clone(&account),
+        })
+        .layer(axum::middleware::from_fn_with_state(
+            account,
+            account::check,
+        ));
 
     // Around the router, not in it: routing looks at the path that this layer has brought into one case.
     let inner = MapRequestLayer::new(path::in_one_case).layer(inner);

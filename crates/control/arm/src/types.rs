@@ -194,6 +194,22 @@ pub struct OperationResult {
     pub error: Option<ErrorDetail>,
 }
 
+/// The kubeconfigs of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialResults {
+    /// The kubeconfigs: one for each way in.
+    pub kubeconfigs: Vec<CredentialResult>,
+}
+
+/// A kubeconfig.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialResult {
+    /// Whom it is for: `clusterUser`, `clusterAdmin` or `clusterMonitoringUser`.
+    pub name: String,
+    /// The YAML in Base64.
+    pub value: String,
+}
+
 /// The body of `PUT .../pods/{p}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunPod {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pool::{
-    Action, Change, ClusterKey, ExecEnvironment, Invalid, Kind, NodeProvider, ObservedNode, Pod,
-    PodName, ProviderError, RawRecord, Revision, Scope, Store, StoreError, WorkloadError,
-    Workloads,
+    Action, Change, ClusterKey, Credentials, ExecEnvironment, Invalid, Kind, NodeProvider,
+    ObservedNode, Pod, PodName, ProviderError, RawRecord, Revision, Scope, Store, StoreError,
+    WorkloadError, Workloads,
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -100,6 +100,9 @@ impl NodeProvider for LocalBackend {
         self.changes.clone()
     }
 }
+
+/// Its nodes are processes: there is no Kubernetes to lead to.
+impl Credentials for LocalBackend {}
 
 impl Workloads for LocalBackend {
     async fn run_pod(

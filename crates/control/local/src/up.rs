@@ -207,6 +207,7 @@ fn watch_names(
     })
     .map_err(failed)?;
     watcher
+        arm::Account::local(),
         .watch(folder, RecursiveMode::NonRecursive)
         .map_err(failed)?;
     Ok(watcher)

@@ -12,15 +12,16 @@
 //!   says what a node advertises once its layout is in place; a pool has succeeded only when every node does.
 //! - [`rollout`] is how nodes are brought to another layout, a few at a time, and back when one can't.
 //! - [`transition`] is how records change when somebody asks for something.
-//! - [`Store`], [`NodeProvider`] and [`Workloads`] are what a backend implements (one machine, a Kubernetes cluster), and
-//!   [`Controller`] is the small loop that drives `reconcile` over them.
+//! - [`Store`], [`NodeProvider`], [`Workloads`] and [`Credentials`] are what a backend implements (one machine, a Kubernetes
+//!   cluster), and [`Controller`] is the small loop that drives `reconcile` over them.
 //!
-//! With feature `memory`, `memory` is an implementation of the three traits that lives in memory alone. It is for the
+//! With feature `memory`, `memory` is an implementation of these traits that lives in memory alone. It is for the
 //! tests of this floor; no binary of the project turns it on.
 #![forbid(unsafe_code)]
 
 pub mod allocatable;
 pub mod controller;
+pub mod credentials;
 pub mod invalid;
 pub mod key;
 #[cfg(feature = "memory")]
@@ -42,6 +43,7 @@ pub mod workload;
 pub use allocatable::{expected_allocatable, expected_of};
 pub use controller::{Controller, ControllerError};
 pub use invalid::Invalid;
+pub use credentials::{CredentialKind, Credentials, CredentialsError};
 pub use key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
 pub use name::{ClusterName, GroupName, PodName, PoolName, SubscriptionId};
 pub use node::{

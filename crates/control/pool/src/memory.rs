@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::Invalid;
 use crate::allocatable::expected_allocatable;
+use crate::credentials::{CredentialKind, Credentials, CredentialsError};
 use crate::key::{ClusterKey, Key};
 use crate::name::PodName;
 use crate::node::{NodePhase, NodeSpec, ObservedNode};
@@ -37,6 +38,7 @@ struct State {
     hold_nodes: bool,
     refusal: Option<ProviderError>,
     pods: BTreeMap<(String, PodName), (Pod, String)>,
+    kubeconfig: Option<Result<Vec<u8>, CredentialsError>>,
 }
 
 impl Default for MemoryBackend {
@@ -94,6 +96,11 @@ impl MemoryBackend {
     /// From now on, every action ends in this error; `None`: in none.
     pub fn refuse_actions(&self, error: Option<ProviderError>) {
         self.lock().refusal = error;
+    }
+
+    /// From now on, this is every cluster's kubeconfig, or why there is none.
+    pub fn set_kubeconfig(&self, kubeconfig: Result<Vec<u8>, CredentialsError>) {
+        self.lock().kubeconfig = Some(kubeconfig);
     }
 
     /// The names of all nodes.
@@ -261,6 +268,21 @@ impl NodeProvider for MemoryBackend {
 
     fn node_changes(&self) -> watch::Receiver<u64> {
         self.nodes_changed.subscribe()
+    }
+}
+
+/// The kubeconfig names whom it is for in a last line.
+impl Credentials for MemoryBackend {
+    async fn kubeconfig(
+        &self,
+        _cluster: &ClusterKey,
+        who: CredentialKind,
+    ) -> Result<Option<Vec<u8>>, CredentialsError> {
+        let made = self.lock().kubeconfig.clone().transpose()?;
+        Ok(made.map(|mut yaml| {
+            yaml.extend(format!("# {who}\n").into_bytes());
+            yaml
+        }))
     }
 }
 

@@ -101,7 +101,13 @@ impl Api {
     pub(crate) fn new() -> Self {
         let backend = Arc::new(MemoryBackend::new());
         Self {
-            router: arm::router(Arc::clone(&backend), arm::Scheme::Http),
+            router: arm::router(
+                Arc::clone(&backend),
+                arm::FrontSettings {
+                    scheme: arm::Scheme::Http,
+                    account: arm::Account::local(),
+                },
+            ),
             controller: Controller::new(Arc::clone(&backend), Arc::clone(&backend)),
             backend,
         }

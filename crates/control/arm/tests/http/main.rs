@@ -8,5 +8,7 @@
 mod agent_pool;
 mod api_version;
 mod common;
+mod credential;
 mod resources;
 mod socket;
+mod subscription;
