@@ -250,6 +250,7 @@ pub(crate) fn new(key: PoolKey, spec: NodePoolSpec, now: Timestamp) -> NodePool 
         operation: None,
         created: now,
         rollout: pool::Rollout::default(),
+        leaving: std::collections::BTreeSet::new(),
         seen: pool::PoolSummary::default(),
     }
 }

@@ -77,6 +77,7 @@ pub fn spec(pool: &NodePool) -> Result<pool::NodePoolSpec, Invalid> {
                 .to_owned(),
             ),
             max_unavailable,
+            power: None,
             drain: Some(drain(spec.drain)),
             max_count: Some(MAX_COUNT),
             tags: BTreeMap::new(),
@@ -127,8 +128,10 @@ pub fn record(pool: &NodePool) -> Result<pool::NodePool, Invalid> {
             ready: status.ready_nodes,
             updated: status.updated_nodes,
             slices: status.slices,
+            power: pool::PowerState::Running,
             reason: serde_json::from_value(status.reason.into()).unwrap_or_default(),
         },
+        leaving: std::collections::BTreeSet::new(),
     })
 }
 

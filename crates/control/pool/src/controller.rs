@@ -1,6 +1,6 @@
 //! The loop that brings what is there to what is wanted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::key::PoolKey;
 use crate::node::{NodePhase, ObservedNode};
 use crate::operation::OperationError;
+use crate::power::PowerState;
 use crate::provider::{Action, NodeProvider, ProviderError};
 use crate::reconcile::{Decision, reconcile, reconcile_cluster, reconcile_group};
 use crate::resource::{Cluster, Group, NodePool, ProvisioningState};
@@ -124,8 +125,14 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         let pools = self.store.list::<NodePool>(&everything).await?;
 
         let mut round = Round::Complete;
+        let power: BTreeMap<_, _> = clusters
+            .iter()
+            .map(|cluster| (&cluster.record.key, cluster.record.power))
+            .collect();
         for pool in &pools {
-            round = round.and(self.node_pool(pool, &nodes).await?);
+            let power = power.get(&pool.record.key.cluster).copied();
+            let done = self.node_pool(pool, power.unwrap_or_default(), &nodes);
+            round = round.and(done.await?);
         }
         for cluster in &clusters {
             let members: Vec<_> = pools
@@ -153,20 +160,24 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         key: &PoolKey,
         nodes: &[Arc<ObservedNode>],
     ) -> Result<Round, ControllerError> {
-        match self.store.get::<NodePool>(key).await? {
-            Some(pool) => self.node_pool(&pool, nodes).await,
-            None => Ok(Round::Complete),
-        }
+        let Some(pool) = self.store.get::<NodePool>(key).await? else {
+            return Ok(Round::Complete);
+        };
+        let cluster = self.store.get::<Cluster>(&key.cluster).await?;
+        let power = cluster.map(|cluster| cluster.record.power);
+        self.node_pool(&pool, power.unwrap_or_default(), nodes)
+            .await
     }
 
     async fn node_pool(
         &self,
         stored: &Stored<NodePool>,
+        cluster: PowerState,
         nodes: &[Arc<ObservedNode>],
     ) -> Result<Round, ControllerError> {
         let pool = &stored.record;
         let supply = self.provider.supply(pool).await?;
-        let decision = reconcile(pool, nodes, &supply);
+        let decision = reconcile(&pool.within(cluster), nodes, &supply);
         if decision.gone {
             self.remove(stored).await?;
             return Ok(Round::Complete);
@@ -176,14 +187,16 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             mut state,
             mut message,
             rollout,
+            leaving,
             seen,
             ..
         } = decision;
         let mut round = Round::Complete;
-        if rollout != pool.rollout {
+        if rollout != pool.rollout || leaving != pool.leaving {
             // What the actions rest on is kept first: killed in between, the next round must not decide otherwise.
             let record = NodePool {
                 rollout,
+                leaving,
                 ..pool.clone()
             };
             self.commit(vec![Change::update(&record, stored.revision)?])
@@ -299,11 +312,23 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         let operation = record.operation();
         let mut changes = Vec::new();
         if state.is_terminal() && operation.is_some() {
-            let error = (state != ProvisioningState::Succeeded).then(|| OperationError {
+            let now = Timestamp::now();
+            let error = |message| OperationError {
                 code: code.to_owned(),
-                message: message.clone(),
-            });
-            changes = transition::finish(&self.store, &record, error, Timestamp::now()).await?;
+                message,
+            };
+            changes = match state {
+                ProvisioningState::Succeeded => {
+                    transition::finish(&self.store, &record, None, now).await?
+                }
+                ProvisioningState::Canceled => {
+                    transition::cancel(&self.store, &record, message.clone(), now).await?
+                }
+                _ => {
+                    let error = Some(error(message.clone()));
+                    transition::finish(&self.store, &record, error, now).await?
+                }
+            };
             record.enter(state, None);
         } else {
             record.enter(state, operation);

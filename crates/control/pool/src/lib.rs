@@ -30,6 +30,7 @@ pub mod name;
 pub mod node;
 pub mod node_name;
 pub mod operation;
+pub mod power;
 pub mod provider;
 pub mod reconcile;
 pub mod resource;
@@ -52,6 +53,7 @@ pub use node::{
 };
 pub use node_name::NodeName;
 pub use operation::{Operation, OperationError, OperationStatus, OperationTarget};
+pub use power::PowerState;
 pub use provider::{Action, Candidate, Candidates, NodeProvider, ProviderError, Supply};
 pub use reconcile::{ClusterDecision, Decision, GroupDecision, reconcile};
 pub use resource::{Cluster, Group, Machines, NodePool, NodePoolSpec, PoolMode, ProvisioningState};

@@ -35,7 +35,7 @@ pub enum OperationStatus {
     Succeeded,
     /// Not done.
     Failed,
-    /// Given up before its end, because somebody asked for something else.
+    /// Given up before its end, because somebody canceled it or asked for something else.
     Canceled,
 }
 
@@ -107,6 +107,18 @@ impl Operation {
             OperationStatus::Succeeded
         };
         self.error = error;
+        self.end = Some(now);
+        self
+    }
+
+    /// The same operation, given up now because somebody said so.
+    #[must_use]
+    pub fn canceled(mut self, message: String, now: Timestamp) -> Self {
+        self.status = OperationStatus::Canceled;
+        self.error = Some(OperationError {
+            code: "OperationCanceled".into(),
+            message,
+        });
         self.end = Some(now);
         self
     }

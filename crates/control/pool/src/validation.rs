@@ -42,6 +42,8 @@ pub struct NodePoolInput {
     pub max_count: Option<u32>,
     /// System or user pool.
     pub mode: Option<String>,
+    /// Whether the pool is to have nodes: `Running` or `Stopped`.
+    pub power: Option<String>,
     /// Labels for the nodes.
     pub node_labels: BTreeMap<String, String>,
     /// Taints for the nodes.
@@ -95,6 +97,10 @@ pub fn node_pool(
             .or_else(|| existing.map(|spec| spec.drain))
             .unwrap_or_default(),
         mode,
+        power: match asked(input.power.as_ref()) {
+            Some(text) => text.parse()?,
+            None => existing.map(|spec| spec.power).unwrap_or_default(),
+        },
         node_labels: labels(&input.node_labels)?,
         node_taints: input
             .node_taints

@@ -43,6 +43,7 @@ fn pool_of(count: u32) -> NodePool {
         operation: None,
         created: Timestamp::UNIX_EPOCH,
         rollout: Rollout::default(),
+        leaving: std::collections::BTreeSet::new(),
         seen: PoolSummary::default(),
     }
 }

@@ -28,7 +28,7 @@ pub struct GroupDecision {
 /// Decides what is to be done about `cluster`, whose pools are `pools`.
 #[must_use]
 pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecision {
-    use ProvisioningState::{Deleting, Failed, Succeeded};
+    use ProvisioningState::{Canceled, Deleting, Failed, Succeeded};
     let keep = |state, message: &str| ClusterDecision {
         state,
         message: message.to_owned(),
@@ -46,9 +46,22 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
             ..keep(Deleting, &cluster.message)
         },
         // A pool that changes later is that pool's own matter.
-        Succeeded => keep(Succeeded, &cluster.message),
+        // And what was canceled stays so until something is asked for again.
+        Succeeded | Canceled => keep(cluster.provisioning_state, &cluster.message),
         state => {
-            if let Some(pool) = pools.iter().find(|pool| pool.provisioning_state == Failed) {
+            // What a pool is tells nothing before it was looked at under the power that the cluster has now.
+            let is = |pool: &NodePool, state| {
+                pool.provisioning_state == state
+                    && pool.seen.power == pool.spec.power.within(cluster.power)
+            };
+            let canceled = pools
+                .iter()
+                .find(|pool| pool.provisioning_state == Canceled && !state.is_terminal());
+            if let Some(pool) = canceled {
+                let message = format!("node pool {}: {}", pool.key.pool, pool.message);
+                return keep(Canceled, &message);
+            }
+            if let Some(pool) = pools.iter().find(|pool| is(pool, Failed)) {
                 return keep(
                     Failed,
                     &format!("node pool {}: {}", pool.key.pool, pool.message),
@@ -56,7 +69,7 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
             }
             match pools
                 .iter()
-                .find(|pool| pool.provisioning_state != Succeeded)
+                .find(|pool| !is(pool, Succeeded))
             {
                 None => keep(Succeeded, ""),
                 Some(_) if state.is_terminal() => keep(state, &cluster.message),
