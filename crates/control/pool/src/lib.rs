@@ -43,8 +43,8 @@ pub mod workload;
 
 pub use allocatable::{expected_allocatable, expected_of};
 pub use controller::{Controller, ControllerError};
-pub use invalid::Invalid;
 pub use credentials::{CredentialKind, Credentials, CredentialsError};
+pub use invalid::Invalid;
 pub use key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
 pub use name::{ClusterName, GroupName, PodName, PoolName, SubscriptionId};
 pub use node::{
@@ -59,7 +59,8 @@ pub use reconcile::{ClusterDecision, Decision, GroupDecision, reconcile};
 pub use resource::{Cluster, Group, Machines, NodePool, NodePoolSpec, PoolMode, ProvisioningState};
 pub use rollout::{Drain, MaxUnavailable, PoolSummary, Reason, Refused, Rollout, Settled, Slices};
 pub use store::{
-    Change, Expected, Kind, RawRecord, Record, Revision, Scope, Store, StoreError, Stored,
+    Change, Changed, Expected, Kind, Page, RawRecord, Record, Revision, Scope, Store, StoreError,
+    Stored, Unreadable,
 };
 pub use validation::NodePoolInput;
 pub use vm_size::{VmGpu, VmSize};
