@@ -79,6 +79,8 @@ pub fn spec(pool: &NodePool) -> Result<pool::NodePoolSpec, Invalid> {
             max_unavailable,
             power: None,
             drain: Some(drain(spec.drain)),
+            auto_scaling: pool::validation::AutoScalingInput::default(),
+            mig_profiles: Vec::new(),
             max_count: Some(MAX_COUNT),
             tags: BTreeMap::new(),
             extra: Map::new(),

@@ -38,6 +38,7 @@ pub mod rollout;
 pub mod store;
 pub mod transition;
 pub mod validation;
+pub mod version;
 pub mod vm_size;
 pub mod workload;
 
@@ -56,12 +57,15 @@ pub use operation::{Operation, OperationError, OperationStatus, OperationTarget}
 pub use power::PowerState;
 pub use provider::{Action, Candidate, Candidates, NodeProvider, ProviderError, Supply};
 pub use reconcile::{ClusterDecision, Decision, GroupDecision, reconcile};
-pub use resource::{Cluster, Group, Machines, NodePool, NodePoolSpec, PoolMode, ProvisioningState};
+pub use resource::{
+    AutoScaling, Cluster, Group, Machines, NodePool, NodePoolSpec, PoolMode, ProvisioningState,
+};
 pub use rollout::{Drain, MaxUnavailable, PoolSummary, Reason, Refused, Rollout, Settled, Slices};
 pub use store::{
     Change, Changed, Expected, Kind, Page, RawRecord, Record, Revision, Scope, Store, StoreError,
     Stored, Unreadable,
 };
 pub use validation::NodePoolInput;
+pub use version::Versions;
 pub use vm_size::{VmGpu, VmSize};
 pub use workload::{ExecEnvironment, Pod, PodPhase, WorkloadError, Workloads};

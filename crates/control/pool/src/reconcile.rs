@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use self::verdict::{Expectations, Judged};
 use crate::node::{NodePhase, NodeSpec, ObservedNode};
 use crate::node_name::NodeName;
-use crate::provider::{Action, Supply};
 use crate::power::PowerState;
+use crate::provider::{Action, Supply};
 use crate::resource::{NodePool, ProvisioningState};
 use crate::rollout::{PoolSummary, Reason, Refused, Rollout, Settled};
 
-pub use parents::{ClusterDecision, GroupDecision, reconcile_cluster, reconcile_group};
+pub use parents::{ClusterDecision, GroupDecision, is_at_rest, reconcile_cluster, reconcile_group};
 pub use wanted::{node_spec, target_layout};
 
 /// What is to be done about a node pool.
@@ -44,7 +44,7 @@ pub struct Decision {
 /// - Nodes that somebody named to go do, whatever their worth; others fill their places only if there are to be so many.
 /// - Of machines that the cluster autoscaler counts there are as many nodes as it wants, whatever the pool says.
 /// - A stopped pool has no node. Whether its cluster is stopped is for the caller to say: [`NodePool::within`].
-/// - Nothing is done about a canceled pool.
+/// - Nothing is done about a canceled pool, until something is asked of it again.
 /// - Another layout is given to a few nodes at a time: never are more than `max_unavailable` out of work for it, those
 ///   that are out of work anyhow included. When a node can't take it, all go back to the layout that they had.
 /// - `Succeeded` only when every node is ready and its allocatable GPU resources are exactly what its layout gives.
@@ -62,7 +62,8 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
         .collect();
     match pool.provisioning_state {
         ProvisioningState::Deleting => delete_all(pool, mine, supply),
-        ProvisioningState::Canceled => Decision {
+        // Unless its cluster was stopped or started since: then something was asked for again.
+        ProvisioningState::Canceled if pool.seen.power == pool.spec.power => Decision {
             actions: Vec::new(),
             state: ProvisioningState::Canceled,
             message: pool.message.clone(),

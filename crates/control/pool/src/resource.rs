@@ -157,6 +157,12 @@ pub struct NodePoolSpec {
     /// Whether it is to have nodes; `count` is kept while it is stopped.
     #[serde(default)]
     pub power: PowerState,
+    /// The bounds within which a cluster autoscaler would keep the pool; `None` when it is switched off.
+    #[serde(default)]
+    pub auto_scaling: Option<AutoScaling>,
+    /// The profiles that `layouts` was made of, if it was: one to fill every GPU with, or one for each MIG device of a GPU.
+    #[serde(default)]
+    pub mig_profiles: Vec<GpuInstanceProfile>,
     /// Labels for the nodes, beside those that every node has.
     #[serde(default)]
     pub node_labels: BTreeMap<String, String>,
@@ -217,6 +223,15 @@ impl NodePoolSpec {
             .clone()
             .or_else(|| self.gpu_instance_profile.map(fill))
     }
+}
+
+/// The bounds of a cluster autoscaler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AutoScaling {
+    /// The least number of nodes.
+    pub min_count: u32,
+    /// The greatest number of nodes; not less than `min_count`.
+    pub max_count: u32,
 }
 
 /// Whether a pool may run the cluster's own pods. A system pool has at least one node.

@@ -25,6 +25,15 @@ pub struct GroupDecision {
     pub gone: bool,
 }
 
+/// Whether nothing is to be done about `cluster`, whatever its pools are.
+#[must_use]
+pub fn is_at_rest(cluster: &Cluster) -> bool {
+    use ProvisioningState::{Canceled, Succeeded};
+    // A pool that changes later is that pool's own matter.
+    // And what was canceled stays so until something is asked for again.
+    matches!(cluster.provisioning_state, Succeeded | Canceled)
+}
+
 /// Decides what is to be done about `cluster`, whose pools are `pools`.
 #[must_use]
 pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecision {
@@ -45,22 +54,13 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
             gone: pools.is_empty(),
             ..keep(Deleting, &cluster.message)
         },
-        // A pool that changes later is that pool's own matter.
-        // And what was canceled stays so until something is asked for again.
-        Succeeded | Canceled => keep(cluster.provisioning_state, &cluster.message),
+        state if is_at_rest(cluster) => keep(state, &cluster.message),
         state => {
             // What a pool is tells nothing before it was looked at under the power that the cluster has now.
             let is = |pool: &NodePool, state| {
                 pool.provisioning_state == state
                     && pool.seen.power == pool.spec.power.within(cluster.power)
             };
-            let canceled = pools
-                .iter()
-                .find(|pool| pool.provisioning_state == Canceled && !state.is_terminal());
-            if let Some(pool) = canceled {
-                let message = format!("node pool {}: {}", pool.key.pool, pool.message);
-                return keep(Canceled, &message);
-            }
             if let Some(pool) = pools.iter().find(|pool| is(pool, Failed)) {
                 return keep(
                     Failed,
@@ -69,7 +69,8 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
             }
             match pools
                 .iter()
-                .find(|pool| !is(pool, Succeeded))
+                // One that was canceled stays as it is: it would be waited for in vain.
+                .find(|pool| !is(pool, Succeeded) && !is(pool, Canceled))
             {
                 None => keep(Succeeded, ""),
                 Some(_) if state.is_terminal() => keep(state, &cluster.message),
