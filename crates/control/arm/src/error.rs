@@ -31,7 +31,9 @@ enum Shape {
 }
 
 impl ArmError {
-    fn gateway(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+    /// An error of ARM's gateway: the request did not come to a provider, or has to do with none.
+    #[must_use]
+    pub fn gateway(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let (code, message) = (code.to_owned(), message.into());
         Self {
             status,

@@ -47,5 +47,6 @@ pub mod types;
 pub use account::Account;
 pub use backend::Backend;
 pub use error::ArmError;
+pub use request_id::RequestIds;
 pub use routes::{FrontSettings, Scheme, router};
 pub use serve::serve;
