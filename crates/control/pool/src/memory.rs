@@ -188,13 +188,13 @@ impl Store for MemoryBackend {
             as_expected(&state.records, change)?;
         }
         let mut revisions = Vec::with_capacity(changes.len());
-        let mut changed = Vec::new();
+        let mut touched = Vec::new();
         for change in changes {
             let (kind, path) = change.subject();
             let id = (kind, path.to_owned());
             if !matches!(change, Change::Check { .. }) {
                 state.revision += 1;
-                changed.push(id.clone());
+                touched.push(id.clone());
             }
             let revision = Revision(state.revision);
             revisions.push(match change {
@@ -218,9 +218,9 @@ impl Store for MemoryBackend {
             });
         }
         drop(state);
-        if !changed.is_empty() {
+        if !touched.is_empty() {
             // Nobody may listen.
-            let _ = self.records_told.send(changed.into());
+            let _ = self.records_told.send(touched.into());
             self.records_changed.send_modify(|n| *n += 1);
         }
         Ok(revisions)
