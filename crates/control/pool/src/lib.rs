@@ -5,7 +5,7 @@
 //! - [`name`] and [`key`] are the identities: a resource group holds clusters, a cluster holds node pools. Names compare
 //!   without case, as Azure Resource Manager does.
 //! - [`resource`] has the records that are kept ([`Group`], [`Cluster`], [`NodePool`]), [`operation`] the long-running
-//!   [`Operation`]s on them, [`vm_size`] the table that says which board a VM size has.
+//!   [`Operation`]s on them, [`deployment`] those that were asked for together, [`vm_size`] the table that says which board a VM size has.
 //! - [`validation`] turns what somebody sent into a [`NodePoolSpec`], or into an [`Invalid`] that says what was wrong and
 //!   what is allowed. Nothing unchecked is ever stored.
 //! - [`reconcile()`] compares a pool with the [`ObservedNode`]s and decides what to do: a pure function. [`expected_allocatable`]
@@ -22,6 +22,7 @@
 pub mod allocatable;
 pub mod controller;
 pub mod credentials;
+pub mod deployment;
 pub mod invalid;
 pub mod key;
 #[cfg(feature = "memory")]
@@ -45,9 +46,10 @@ pub mod workload;
 pub use allocatable::{expected_allocatable, expected_of};
 pub use controller::{Controller, ControllerError};
 pub use credentials::{CredentialKind, Credentials, CredentialsError};
+pub use deployment::{Deployment, DeploymentState, DeploymentStep, StepState};
 pub use invalid::Invalid;
-pub use key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
-pub use name::{ClusterName, GroupName, PodName, PoolName, SubscriptionId};
+pub use key::{ClusterKey, DeploymentKey, GroupKey, Key, OperationKey, PoolKey};
+pub use name::{ClusterName, DeploymentName, GroupName, PodName, PoolName, SubscriptionId};
 pub use node::{
     Condition, ConditionStatus, Holder, NodeGpu, NodePhase, NodeSlice, NodeSpec, ObservedNode,
     Taint, TaintEffect,

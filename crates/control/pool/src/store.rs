@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
-use crate::key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
+use crate::deployment::Deployment;
+use crate::key::{ClusterKey, DeploymentKey, GroupKey, Key, OperationKey, PoolKey};
 use crate::name::SubscriptionId;
 use crate::operation::Operation;
 use crate::resource::{Cluster, Group, NodePool};
@@ -35,6 +36,8 @@ pub enum Kind {
     NodePool,
     /// [`Operation`].
     Operation,
+    /// [`Deployment`].
+    Deployment,
 }
 
 impl Kind {
@@ -46,6 +49,7 @@ impl Kind {
             Self::Cluster => "cluster",
             Self::NodePool => "nodePool",
             Self::Operation => "operation",
+            Self::Deployment => "deployment",
         }
     }
 }
@@ -94,6 +98,14 @@ impl Record for Operation {
     type Key = OperationKey;
     const KIND: Kind = Kind::Operation;
     fn key(&self) -> &OperationKey {
+        &self.key
+    }
+}
+
+impl Record for Deployment {
+    type Key = DeploymentKey;
+    const KIND: Kind = Kind::Deployment;
+    fn key(&self) -> &DeploymentKey {
         &self.key
     }
 }

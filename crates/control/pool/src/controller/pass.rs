@@ -98,6 +98,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
                 self.forget(&page.records, Timestamp::now()).await?;
                 Ok(page.next)
             }
+            Kind::Deployment => Ok(None),
         }
     }
 

@@ -48,7 +48,8 @@ impl Pass {
             Kind::NodePool => Kind::Cluster,
             Kind::Cluster => Kind::Group,
             Kind::Group => Kind::Operation,
-            Kind::Operation => return None,
+            // Whoever carries out deployments looks for them.
+            Kind::Operation | Kind::Deployment => return None,
         };
         Some(Self { kind, after: None })
     }
@@ -80,7 +81,7 @@ impl Queue {
                     self.groups.push(parent(path));
                 }
                 Kind::Group => self.groups.push(path.clone()),
-                Kind::Operation => {}
+                Kind::Operation | Kind::Deployment => {}
             }
         }
     }

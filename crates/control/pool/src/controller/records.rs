@@ -12,7 +12,7 @@ use crate::power::PowerState;
 use crate::provider::{Action, NodeProvider, ProviderError};
 use crate::reconcile::{Decision, is_at_rest, reconcile, reconcile_cluster, reconcile_group};
 use crate::resource::{Cluster, Group, NodePool, ProvisioningState};
-use crate::store::{Change, Record, Scope, Store, StoreError, Stored, Unreadable};
+use crate::store::{Change, Kind, Record, Scope, Store, StoreError, Stored, Unreadable};
 use crate::transition::{self, Provisioned};
 
 impl<S: Store, P: NodeProvider> Controller<S, P> {
@@ -124,6 +124,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         let decision = reconcile_group(group, &members);
         if decision.gone {
             let Some(unreadable) = clusters.unreadable.first() else {
+                self.remove_deployments(group).await?;
                 return self.remove(stored).await;
             };
             tracing::error!(group = %group.key, "{}", stays(unreadable));
@@ -132,6 +133,22 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             if decision.delete_clusters.contains(&cluster.record.key) {
                 self.delete_with_parent(cluster, group).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes away what is kept of a group's deployments. None can be added any more.
+    async fn remove_deployments(&self, group: &Group) -> Result<(), ControllerError> {
+        let scope = Scope::group(&group.key);
+        let kind = Kind::Deployment;
+        // Also what can't be read.
+        for raw in self.store.scan(kind, &scope).await? {
+            let change = Change::Delete {
+                kind,
+                path: raw.path,
+                expected: raw.revision,
+            };
+            self.commit(vec![change]).await?;
         }
         Ok(())
     }
