@@ -35,7 +35,7 @@ pub struct Assignment {
 
 /// Decides by the roles that a principal has.
 pub(crate) fn decide<'a>(
-    grants: impl Iterator<Item = (Role, &'a RoleScope)> + Clone,
+    grants: &(impl Iterator<Item = (Role, &'a RoleScope)> + Clone),
     principal: &Principal,
     action: Action,
     path: &str,

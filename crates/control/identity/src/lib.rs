@@ -18,6 +18,8 @@
 
 pub mod access;
 pub mod audit;
+mod authority;
+mod document;
 mod error;
 mod id;
 mod identity;
@@ -25,6 +27,11 @@ mod issuer;
 mod principal;
 pub mod role;
 pub mod scope;
+mod secret;
+mod seen;
+mod serving;
+mod signing;
+mod state;
 pub mod storage;
 mod token;
 
