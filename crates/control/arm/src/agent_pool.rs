@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use pool::validation::{self, NodePoolInput};
 use pool::{
-    Change, Cluster, ClusterKey, Invalid, NodePool, NodePoolSpec, PoolKey, PoolMode,
+    Change, Cluster, ClusterKey, Invalid, NodePool, NodePoolSpec, Page, PoolKey, PoolMode,
     ProvisioningState, Revision, Scope, Store, StoreError, Stored, transition,
 };
 
@@ -19,13 +19,16 @@ use crate::backend::{App, Backend};
 use crate::body::Body;
 use crate::error::ArmError;
 use crate::long_running::Origin;
+use crate::paging::Paging;
 use crate::path::At;
 use crate::properties::{self, Asked};
 use crate::resource_group::{ATTEMPTS, find as find_group, gave_up};
-use crate::types::{AgentPool, ResourceList};
+use crate::types::AgentPool;
 use crate::{etag, managed_cluster};
 
 const TYPE: &str = "Microsoft.ContainerService/managedClusters/agentPools";
+/// How many pools a page of their list has.
+const PAGE: usize = 500;
 const X_MS_WARNING: HeaderName = HeaderName::from_static("x-ms-warning");
 
 fn resource(stored: &Stored<NodePool>) -> AgentPool {
@@ -66,12 +69,13 @@ pub(crate) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
     }
 }
 
-/// The pools of a cluster.
+/// The pools of a cluster, and which could not be read.
 pub(crate) async fn of_cluster<S: Store>(
     store: &S,
     cluster: &ClusterKey,
-) -> Result<Vec<Stored<NodePool>>, StoreError> {
-    store.list::<NodePool>(&Scope::cluster(cluster)).await
+) -> Result<Page<Stored<NodePool>>, StoreError> {
+    let scope = Scope::cluster(cluster);
+    store.list_page::<NodePool>(&scope, None, usize::MAX).await
 }
 
 /// The cluster of a pool, if something can be done in it.
@@ -87,10 +91,15 @@ pub(crate) async fn list<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
     At(key): At<ClusterKey>,
-) -> Result<Json<ResourceList<AgentPool>>, ArmError> {
+    paging: Paging,
+) -> Result<Response, ArmError> {
+    let scope = Scope::cluster(&key);
+    let after = paging.after(&scope)?;
     managed_cluster::find(&*app.backend, &key).await?;
-    let pools = of_cluster(&*app.backend, &key).await?;
-    Ok(Json(ResourceList::of(pools.iter().map(resource).collect())))
+    let page = app.backend.list_page::<NodePool>(&scope, after, PAGE);
+    let page = page.await?;
+    let pools = page.records.iter().map(resource).collect();
+    Ok(paging.answer(pools, page.next.as_deref(), &page.unreadable))
 }
 
 pub(crate) async fn show<B: Backend>(
@@ -300,7 +309,7 @@ async fn keep_a_system_pool<S: Store>(store: &S, leaving: &NodePool) -> Result<(
         return Ok(());
     }
     let pools = of_cluster(store, &leaving.key.cluster).await?;
-    let another = pools.iter().map(|stored| &stored.record).any(|pool| {
+    let another = pools.records.iter().map(|stored| &stored.record).any(|pool| {
         pool.key != leaving.key
             && pool.spec.mode == PoolMode::System
             && pool.provisioning_state != ProvisioningState::Deleting

@@ -35,6 +35,7 @@ mod long_running;
 pub mod managed_cluster;
 pub mod node;
 pub mod operation;
+mod paging;
 pub mod path;
 pub mod pod;
 mod properties;

@@ -44,6 +44,11 @@ impl<B: Send + Sync> FromRequestParts<App<B>> for Origin {
 }
 
 impl Origin {
+    /// The absolute URL of a path and query.
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.0)
+    }
+
     /// `Azure-AsyncOperation` of an operation of AKS.
     pub(crate) fn operation(
         &self,

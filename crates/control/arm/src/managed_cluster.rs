@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use pool::{
-    Change, Cluster, ClusterKey, Group, GroupKey, Invalid, NodePool, PoolKey, PoolMode, PoolName,
+    Change, Cluster, ClusterKey, Group, GroupKey, Invalid, Key, NodePool, PoolKey, PoolMode, PoolName,
     ProvisioningState, Revision, Scope, Store, StoreError, Stored, SubscriptionId, transition,
     validation,
 };
@@ -24,13 +24,18 @@ use crate::body::{Body, wrong_type};
 use crate::error::ArmError;
 use crate::etag;
 use crate::long_running::Origin;
+use crate::paging::Paging;
 use crate::path::At;
 use crate::properties::{self, Asked};
 use crate::resource_group::{self, ATTEMPTS, gave_up};
-use crate::types::{AgentPoolProfile, ManagedCluster, ManagedClusterProperties, ResourceList};
+use crate::types::{AgentPoolProfile, ManagedCluster, ManagedClusterProperties};
 
 /// AKS writes it with a capital here, unlike in paths.
 const TYPE: &str = "Microsoft.ContainerService/ManagedClusters";
+
+/// How many clusters a page of their list has, unless they have so many pools before that.
+const PAGE: usize = 100;
+const POOLS_OF_PAGE: usize = 500;
 
 /// Fields of `properties` that only the server writes.
 const READ_ONLY: &[&str] = &[
@@ -81,36 +86,43 @@ pub(crate) async fn find<S: Store>(
 async fn listed<S: Store>(
     store: &S,
     scope: &Scope,
-) -> Result<ResourceList<ManagedCluster>, ArmError> {
-    let clusters = store.list::<Cluster>(scope).await?;
-    let pools = store.list::<NodePool>(scope).await?;
-    let of = |cluster: &Stored<Cluster>| {
-        let pools: Vec<_> = pools
-            .iter()
-            .filter(|pool| pool.record.key.cluster == cluster.record.key)
-            .collect();
-        resource(cluster, &pools)
-    };
-    Ok(ResourceList::of(clusters.iter().map(of).collect()))
+    paging: &Paging,
+) -> Result<Response, ArmError> {
+    let after = paging.after(scope)?;
+    let page = store.list_page::<Cluster>(scope, after, PAGE).await?;
+    let (mut next, mut unreadable) = (page.next, page.unreadable);
+    let (mut clusters, mut shown) = (Vec::new(), 0);
+    let mut rest = page.records.iter().peekable();
+    while let Some(cluster) = rest.next() {
+        let pools = agent_pool::of_cluster(store, &cluster.record.key).await?;
+        shown += pools.records.len();
+        unreadable.extend(pools.unreadable);
+        clusters.push(resource(cluster, &pools.records.iter().collect::<Vec<_>>()));
+        if shown >= POOLS_OF_PAGE && rest.peek().is_some() {
+            next = Some(cluster.record.key.path());
+            break;
+        }
+    }
+    Ok(paging.answer(clusters, next.as_deref(), &unreadable))
 }
 
 pub(crate) async fn list_of_subscription<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
     At(subscription): At<SubscriptionId>,
-) -> Result<Json<ResourceList<ManagedCluster>>, ArmError> {
-    Ok(Json(
-        listed(&*app.backend, &Scope::subscription(&subscription)).await?,
-    ))
+    paging: Paging,
+) -> Result<Response, ArmError> {
+    listed(&*app.backend, &Scope::subscription(&subscription), &paging).await
 }
 
 pub(crate) async fn list<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
     At(key): At<GroupKey>,
-) -> Result<Json<ResourceList<ManagedCluster>>, ArmError> {
+    paging: Paging,
+) -> Result<Response, ArmError> {
     resource_group::find(&*app.backend, &key).await?;
-    Ok(Json(listed(&*app.backend, &Scope::group(&key)).await?))
+    listed(&*app.backend, &Scope::group(&key), &paging).await
 }
 
 pub(crate) async fn show<B: Backend>(
@@ -128,7 +140,7 @@ async fn answer<S: Store>(
     stored: &Stored<Cluster>,
 ) -> Result<Response, ArmError> {
     let pools = agent_pool::of_cluster(store, &stored.record.key).await?;
-    let body = resource(stored, &pools.iter().collect::<Vec<_>>());
+    let body = resource(stored, &pools.records.iter().collect::<Vec<_>>());
     let mut response = (status, Json(body)).into_response();
     set_etag(response.headers_mut(), stored.revision);
     Ok(response)

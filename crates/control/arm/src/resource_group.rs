@@ -17,13 +17,17 @@ use crate::backend::{App, Backend};
 use crate::body::Body;
 use crate::error::ArmError;
 use crate::long_running::Origin;
+use crate::paging::Paging;
 use crate::path::At;
-use crate::types::{GroupProperties, ResourceGroup, ResourceList};
+use crate::types::{GroupProperties, ResourceGroup};
 
 /// How often a change is tried again when somebody else was faster.
 pub(crate) const ATTEMPTS: usize = 8;
 
 const TYPE: &str = "Microsoft.Resources/resourceGroups";
+
+/// How many groups a page of their list has.
+const PAGE: usize = 500;
 
 fn resource(group: &Group) -> ResourceGroup {
     ResourceGroup {
@@ -83,17 +87,16 @@ pub(crate) async fn list<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
     At(subscription): At<SubscriptionId>,
-) -> Result<Json<ResourceList<ResourceGroup>>, ArmError> {
-    let groups = app
+    paging: Paging,
+) -> Result<Response, ArmError> {
+    let scope = Scope::subscription(&subscription);
+    let after = paging.after(&scope)?;
+    let page = app
         .backend
-        .list::<Group>(&Scope::subscription(&subscription))
+        .list_page::<Group>(&scope, after, paging.top(PAGE)?)
         .await?;
-    Ok(Json(ResourceList::of(
-        groups
-            .iter()
-            .map(|stored| resource(&stored.record))
-            .collect(),
-    )))
+    let groups = page.records.iter().map(|stored| resource(&stored.record));
+    Ok(paging.answer(groups.collect(), page.next.as_deref(), &page.unreadable))
 }
 
 pub(crate) async fn show<B: Backend>(

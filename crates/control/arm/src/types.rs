@@ -43,7 +43,7 @@ pub struct Resource<P> {
 pub struct ResourceList<T> {
     /// The resources.
     pub value: Vec<T>,
-    /// Where the next page is; pages are not used yet.
+    /// The URL of the next page; `None` on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_link: Option<String>,
 }

@@ -9,6 +9,7 @@ mod agent_pool;
 mod api_version;
 mod common;
 mod credential;
+mod paging;
 mod resources;
 mod socket;
 mod subscription;
