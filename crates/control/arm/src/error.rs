@@ -273,6 +273,23 @@ impl ArmError {
         )
     }
 
+    pub(crate) fn cluster_stopped(key: &ClusterKey) -> Self {
+        Self::not_allowed(&format!(
+            "Operation is not allowed: the cluster '{}' is stopped. Start it first.",
+            key.cluster
+        ))
+    }
+
+    /// Something that can't be done to a resource as it is now.
+    pub(crate) fn not_allowed(message: &str) -> Self {
+        Self::provider(StatusCode::CONFLICT, "OperationNotAllowed", "", message)
+    }
+
+    /// Something of AKS that there is none of here.
+    pub(crate) fn not_supported(message: &str) -> Self {
+        Self::provider(StatusCode::BAD_REQUEST, "NotSupported", "", message)
+    }
+
     /// An operation that did not end well.
     pub(crate) fn operation(code: &str, message: &str) -> Self {
         Self::provider(StatusCode::CONFLICT, code, "", message)

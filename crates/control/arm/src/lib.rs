@@ -17,7 +17,12 @@
 //! | `/subscriptions/{s}/providers/Microsoft.ContainerService/locations/{l}/operations/{id}`, `operationresults/{id}` | GET |
 //! | `.../resourcegroups/{g}/providers/Microsoft.ContainerService/managedClusters[/{c}]` | GET, PUT, DELETE |
 //! | `.../managedClusters/{c}/listCluster{User,Admin}Credential` | POST |
+//! | `.../managedClusters/{c}/abort` | POST |
+//! | `.../managedClusters/{c}/availableAgentPoolVersions` | GET |
 //! | `.../managedClusters/{c}/agentPools[/{p}]` | GET, PUT, DELETE |
+//! | `.../agentPools/{p}/abort`, `deleteMachines`, `upgradeNodeImageVersion` | POST |
+//! | `.../agentPools/{p}/machines[/{n}]`, `upgradeProfiles/default` | GET |
+//! | `.../resourcegroups/{g}/providers/Microsoft.ContainerService/snapshots[/{n}]` | GET (none), PUT (refused) |
 //! | `.../managedClusters/{c}/providers/Migpool.Local/nodes[/{n}]` | GET |
 //! | `.../managedClusters/{c}/providers/Migpool.Local/pods[/{p}]` | GET, PUT, DELETE |
 //! | `.../providers/Migpool.Local/pods/{p}/log` | GET |
@@ -25,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod abort;
 pub mod agent_pool;
 pub mod api_version;
 mod backend;
@@ -43,6 +49,7 @@ mod request_id;
 pub mod resource_group;
 mod routes;
 mod serve;
+mod snapshot;
 pub mod types;
 
 pub use account::Account;

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use pool::{
-    Change, Cluster, ClusterKey, Group, GroupKey, Invalid, Key, NodePool, PoolKey, PoolMode, PoolName,
-    ProvisioningState, Revision, Scope, Store, StoreError, Stored, SubscriptionId, transition,
+    Change, Cluster, ClusterKey, Group, GroupKey, Invalid, Key, NodePool, NodeProvider, PoolKey, PoolMode, PoolName,
+    ProvisioningState, Revision, Scope, Store, StoreError, Stored, SubscriptionId, Versions, transition,
     validation,
 };
 
@@ -26,7 +26,7 @@ use crate::etag;
 use crate::long_running::Origin;
 use crate::paging::Paging;
 use crate::path::At;
-use crate::properties::{self, Asked};
+use crate::properties::{self, Asked, Within};
 use crate::resource_group::{self, ATTEMPTS, gave_up};
 use crate::types::{AgentPoolProfile, ManagedCluster, ManagedClusterProperties};
 
@@ -46,11 +46,19 @@ const READ_ONLY: &[&str] = &[
     "fqdn",
 ];
 
-fn resource(stored: &Stored<Cluster>, pools: &[&Stored<NodePool>]) -> ManagedCluster {
+fn resource(
+    stored: &Stored<Cluster>,
+    pools: &[&Stored<NodePool>],
+    versions: &Versions,
+) -> ManagedCluster {
     let cluster = &stored.record;
+    let within = Within {
+        cluster: cluster.power,
+        versions,
+    };
     let profile = |pool: &&Stored<NodePool>| AgentPoolProfile {
         name: pool.record.key.pool.to_string(),
-        properties: properties::write(pool),
+        properties: properties::write(pool, within),
     };
     let mut extra = cluster.properties.clone();
     extra.insert("powerState".to_owned(), json!({ "code": "Running" }));
@@ -83,7 +91,7 @@ pub(crate) async fn find<S: Store>(
         .ok_or_else(|| ArmError::cluster_not_found(key))
 }
 
-async fn listed<S: Store>(
+async fn listed<S: Store + NodeProvider>(
     store: &S,
     scope: &Scope,
     paging: &Paging,
@@ -97,7 +105,8 @@ async fn listed<S: Store>(
         let pools = agent_pool::of_cluster(store, &cluster.record.key).await?;
         shown += pools.records.len();
         unreadable.extend(pools.unreadable);
-        clusters.push(resource(cluster, &pools.records.iter().collect::<Vec<_>>()));
+        let pools: Vec<_> = pools.records.iter().collect();
+        clusters.push(resource(cluster, &pools, &store.versions()));
         if shown >= POOLS_OF_PAGE && rest.peek().is_some() {
             next = Some(cluster.record.key.path());
             break;
@@ -134,13 +143,14 @@ pub(crate) async fn show<B: Backend>(
     answer(&*app.backend, StatusCode::OK, &stored).await
 }
 
-async fn answer<S: Store>(
+async fn answer<S: Store + NodeProvider>(
     store: &S,
     status: StatusCode,
     stored: &Stored<Cluster>,
 ) -> Result<Response, ArmError> {
     let pools = agent_pool::of_cluster(store, &stored.record.key).await?;
-    let body = resource(stored, &pools.records.iter().collect::<Vec<_>>());
+    let pools: Vec<_> = pools.records.iter().collect();
+    let body = resource(stored, &pools, &store.versions());
     let mut response = (status, Json(body)).into_response();
     set_etag(response.headers_mut(), stored.revision);
     Ok(response)
@@ -250,7 +260,7 @@ pub(crate) async fn put<B: Backend>(
 
 type Committed = Result<Stored<Cluster>, StoreError>;
 
-async fn create<S: Store>(
+async fn create<S: Store + NodeProvider>(
     store: &S,
     key: &ClusterKey,
     asked: &AskedCluster,
@@ -259,7 +269,7 @@ async fn create<S: Store>(
     let now = Timestamp::now();
     let mut pools = Vec::new();
     for (name, asked) in with_a_system_pool(&asked.pools) {
-        let spec = validation::node_pool(&asked, None)?;
+        let spec = properties::spec(&asked, None, &store.versions())?;
         let key = PoolKey {
             cluster: key.clone(),
             pool: name,
@@ -311,7 +321,7 @@ fn with_a_system_pool(pools: &[(PoolName, Asked)]) -> Vec<(PoolName, validation:
     inputs
 }
 
-async fn update<S: Store>(
+async fn update<S: Store + NodeProvider>(
     store: &S,
     stored: Stored<Cluster>,
     asked: &AskedCluster,
@@ -339,11 +349,12 @@ async fn update<S: Store>(
         };
         match store.get::<NodePool>(&key).await? {
             None => {
-                let spec = validation::node_pool(&asked.input, None)?;
+                let spec = properties::spec(&asked.input, None, &store.versions())?;
                 changes.push(Change::create(&agent_pool::new(key, spec, now))?);
             }
             Some(pool) => {
-                let spec = validation::node_pool(&asked.input, Some(&pool.record.spec))?;
+                let before = Some(&pool.record.spec);
+                let spec = properties::spec(&asked.input, before, &store.versions())?;
                 if let Some(state) = agent_pool::change_of(&pool.record, &spec) {
                     let mut record = NodePool {
                         spec,

@@ -154,6 +154,13 @@ impl Named for (ClusterKey, NodeName) {
     }
 }
 
+impl Named for (PoolKey, NodeName) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let (_, node) = <(ClusterKey, NodeName)>::named(names)?;
+        Ok((PoolKey::named(names)?, node))
+    }
+}
+
 impl Named for (ClusterKey, PodName) {
     fn named(names: &Names<'_>) -> Result<Self, Invalid> {
         Ok((ClusterKey::named(names)?, names.get("pod")?))

@@ -1,5 +1,7 @@
 //! Which path leads to which handler.
 
+mod agent_pool;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,7 +15,7 @@ use crate::account::{self, Account};
 use crate::backend::{App, Backend};
 use crate::error::ArmError;
 use crate::managed_cluster::credential;
-use crate::{agent_pool, managed_cluster, node, operation, path, pod, request_id, resource_group};
+use crate::{abort, managed_cluster, node, operation, path, pod, request_id, resource_group};
 
 /// The largest body that is read: ARM's limit of 4 MiB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -50,15 +52,16 @@ pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
     const GROUPS: &str = "/subscriptions/{subscription}/resourcegroups";
     const PROVIDER: &str = "/subscriptions/{subscription}/providers/microsoft.containerservice";
     let group = format!("{GROUPS}/{{group}}");
-    let clusters = format!("{group}/providers/microsoft.containerservice/managedclusters");
+    let provider = format!("{group}/providers/microsoft.containerservice");
+    let clusters = format!("{provider}/managedclusters");
     let cluster = format!("{clusters}/{{cluster}}");
-    let pools = format!("{cluster}/agentpools");
     let nodes = format!("{cluster}/providers/migpool.local/nodes");
     let pods = format!("{cluster}/providers/migpool.local/pods");
     let locations = format!("{PROVIDER}/locations/{{location}}");
 
     let account = Arc::new(settings.account);
-    let inner = Router::new()
+    let inner = agent_pool::routes(&cluster)
+        .merge(agent_pool::snapshots(PROVIDER, &provider))
         .route(GROUPS, get(resource_group::list::<B>))
         .route(
             &group,
@@ -102,12 +105,9 @@ pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
             &format!("{cluster}/listclustermonitoringusercredential"),
             post(credential::monitoring_user::<B>),
         )
-        .route(&pools, get(agent_pool::list::<B>))
         .route(
-            &format!("{pools}/{{pool}}"),
-            get(agent_pool::show::<B>)
-                .put(agent_pool::put::<B>)
-                .delete(agent_pool::delete::<B>),
+            &format!("{cluster}/abort"),
+            post(abort::of_cluster_and_pools::<B>),
         )
         .route(&nodes, get(node::list::<B>))
         .route(&format!("{nodes}/{{node}}"), get(node::show::<B>))

@@ -10,6 +10,8 @@ mod api_version;
 mod common;
 mod credential;
 mod paging;
+mod pool_operations;
+mod pool_properties;
 mod resources;
 mod socket;
 mod subscription;
