@@ -1,0 +1,24 @@
+//! `migpool azure ca`: whom clients have to trust.
+
+use clap::Args;
+
+use crate::arguments::StateDir;
+use crate::azure::AzureFolder;
+use crate::command::azure::keeper;
+use crate::failure::Failure;
+use crate::output::write_line;
+
+/// Print the certificate of the authority that clients have to trust, as PEM
+#[derive(Debug, Args)]
+pub(crate) struct Ca {
+    #[command(flatten)]
+    state: StateDir,
+}
+
+impl Ca {
+    /// Prints it.
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        let identity = keeper::open(&AzureFolder::of(&self.state.path()?)).await?;
+        write_line(&identity.authority_pem())
+    }
+}
