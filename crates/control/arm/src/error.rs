@@ -72,13 +72,13 @@ impl ArmError {
         )
     }
 
-    pub(crate) fn no_registered_provider(version: &str, known: &str) -> Self {
+    pub(crate) fn no_registered_provider(kind: &str, version: &str, known: &str) -> Self {
         // Every location is as good as any other here.
         Self::gateway(
             StatusCode::BAD_REQUEST,
             "NoRegisteredProviderFound",
             format!(
-                "No registered resource provider found for location 'global' and API version '{version}' for type 'managedClusters'. The supported api-versions are '{known}'. The supported locations are 'global'."
+                "No registered resource provider found for location 'global' and API version '{version}' for type '{kind}'. The supported api-versions are '{known}'. The supported locations are 'global'."
             ),
         )
     }
@@ -157,6 +157,32 @@ impl ArmError {
             StatusCode::NOT_FOUND,
             "SubscriptionNotFound",
             format!("The subscription '{id}' could not be found."),
+        )
+    }
+
+    pub(crate) fn namespace_not_found(namespace: &str, there_are: &str) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "InvalidResourceNamespace",
+            format!("The resource namespace '{namespace}' is invalid. There are '{there_are}'."),
+        )
+    }
+
+    pub(crate) fn feature_not_found(namespace: &str, feature: &str) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "FeatureNotFound",
+            format!(
+                "The feature '{feature}' could not be found in the resource namespace '{namespace}'. What is served here needs no registration."
+            ),
+        )
+    }
+
+    pub(crate) fn invalid_filter(filter: &str, reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidFilterInQueryString",
+            format!("The $filter '{filter}' can't be read: {reason}."),
         )
     }
 

@@ -29,14 +29,16 @@
 //! | `.../providers/Migpool.Local/pods/{p}/execEnvironment` | POST |
 #![forbid(unsafe_code)]
 
-mod account;
 mod abort;
+mod account;
 pub mod agent_pool;
 pub mod api_version;
 mod backend;
 pub mod body;
+mod compute;
 mod error;
 mod etag;
+mod filter;
 mod long_running;
 pub mod managed_cluster;
 pub mod node;
@@ -45,11 +47,15 @@ mod paging;
 pub mod path;
 pub mod pod;
 mod properties;
+pub mod provider;
+mod region;
 mod request_id;
 pub mod resource_group;
+mod resource_list;
 mod routes;
 mod serve;
 mod snapshot;
+pub mod subscription;
 pub mod types;
 
 pub use account::Account;

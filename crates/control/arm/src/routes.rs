@@ -1,6 +1,8 @@
 //! Which path leads to which handler.
 
 mod agent_pool;
+mod managed_cluster;
+mod subscription;
 
 use std::sync::Arc;
 
@@ -14,8 +16,7 @@ use tower::util::MapRequestLayer;
 use crate::account::{self, Account};
 use crate::backend::{App, Backend};
 use crate::error::ArmError;
-use crate::managed_cluster::credential;
-use crate::{abort, managed_cluster, node, operation, path, pod, request_id, resource_group};
+use crate::{node, operation, path, pod, request_id, resource_group, resource_list};
 
 /// The largest body that is read: ARM's limit of 4 MiB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -62,21 +63,28 @@ pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
     let account = Arc::new(settings.account);
     let inner = agent_pool::routes(&cluster)
         .merge(agent_pool::snapshots(PROVIDER, &provider))
+        .merge(managed_cluster::routes(&clusters, PROVIDER))
+        .merge(subscription::routes())
         .route(GROUPS, get(resource_group::list::<B>))
         .route(
             &group,
             get(resource_group::show::<B>)
                 .head(resource_group::exists::<B>)
                 .put(resource_group::put::<B>)
+                .patch(resource_group::patch::<B>)
                 .delete(resource_group::delete::<B>),
+        )
+        .route(
+            &format!("{group}/resources"),
+            get(resource_list::of_group::<B>),
+        )
+        .route(
+            &format!("{group}/exporttemplate"),
+            post(resource_group::export_template::<B>),
         )
         .route(
             "/subscriptions/{subscription}/operationresults/{operation}",
             get(operation::group_result::<B>),
-        )
-        .route(
-            &format!("{PROVIDER}/managedclusters"),
-            get(managed_cluster::list_of_subscription::<B>),
         )
         .route(
             &format!("{locations}/operations/{{operation}}"),
@@ -85,29 +93,6 @@ pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
         .route(
             &format!("{locations}/operationresults/{{operation}}"),
             get(operation::result::<B>),
-        )
-        .route(&clusters, get(managed_cluster::list::<B>))
-        .route(
-            &cluster,
-            get(managed_cluster::show::<B>)
-                .put(managed_cluster::put::<B>)
-                .delete(managed_cluster::delete::<B>),
-        )
-        .route(
-            &format!("{cluster}/listclusterusercredential"),
-            post(credential::user::<B>),
-        )
-        .route(
-            &format!("{cluster}/listclusteradmincredential"),
-            post(credential::admin::<B>),
-        )
-        .route(
-            &format!("{cluster}/listclustermonitoringusercredential"),
-            post(credential::monitoring_user::<B>),
-        )
-        .route(
-            &format!("{cluster}/abort"),
-            post(abort::of_cluster_and_pools::<B>),
         )
         .route(&nodes, get(node::list::<B>))
         .route(&format!("{nodes}/{{node}}"), get(node::show::<B>))

@@ -1,7 +1,5 @@
 //! The bodies of requests and answers, for this server and for its clients alike.
 
-mod agent_pool;
-
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -10,7 +8,13 @@ use serde_json::{Map, Value};
 
 use pool::{ExecEnvironment, ObservedNode, Pod};
 
+mod agent_pool;
+mod managed_cluster;
+mod subscription;
+
 pub use agent_pool::*;
+pub use managed_cluster::*;
+pub use subscription::*;
 
 /// A resource in ARM's envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,22 +132,6 @@ pub struct OperationResult {
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorDetail>,
-}
-
-/// The kubeconfigs of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CredentialResults {
-    /// The kubeconfigs: one for each way in.
-    pub kubeconfigs: Vec<CredentialResult>,
-}
-
-/// A kubeconfig.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CredentialResult {
-    /// Whom it is for: `clusterUser`, `clusterAdmin` or `clusterMonitoringUser`.
-    pub name: String,
-    /// The YAML in Base64.
-    pub value: String,
 }
 
 /// The body of `PUT .../pods/{p}`.
