@@ -81,7 +81,12 @@ impl Front {
         let (time, began) = (Timestamp::now(), Instant::now());
         let ids = RequestIds::of(request.headers());
         let mut record = Record {
-            method: request.method().as_str().chars().take(LONGEST_METHOD).collect(),
+            method: request
+                .method()
+                .as_str()
+                .chars()
+                .take(LONGEST_METHOD)
+                .collect(),
             path: request.uri().path().to_owned(),
             action: None,
             principal: None,

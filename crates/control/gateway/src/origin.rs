@@ -13,7 +13,9 @@ pub(crate) struct Origin(Authority);
 
 /// Text that is no origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not where a client can find the server: write https:// and a host, with a port if it is not 443")]
+#[error(
+    "{0:?} is not where a client can find the server: write https:// and a host, with a port if it is not 443"
+)]
 pub(crate) struct InvalidOrigin(String);
 
 /// The `Host` header says nothing that could be used.
@@ -25,15 +27,14 @@ impl Origin {
     /// The origin that a client used.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self, InvalidHost> {
         // A URL in the request line counts more than the header.
-        let authority = match uri.authority() {
-            Some(authority) => authority.clone(),
-            None => {
-                let mut hosts = headers.get_all(HOST).iter();
-                let (Some(host), None) = (hosts.next(), hosts.next()) else {
-                    return Err(InvalidHost);
-                };
-                Authority::try_from(host.as_bytes()).map_err(|_| InvalidHost)?
-            }
+        let authority = if let Some(authority) = uri.authority() {
+            authority.clone()
+        } else {
+            let mut hosts = headers.get_all(HOST).iter();
+            let (Some(host), None) = (hosts.next(), hosts.next()) else {
+                return Err(InvalidHost);
+            };
+            Authority::try_from(host.as_bytes()).map_err(|_| InvalidHost)?
         };
         Self::from_authority(authority).ok_or(InvalidHost)
     }

@@ -96,6 +96,9 @@ mod tests {
             connections.ended(task.id());
         }
         assert!(connections.has_place(a) && connections.has_place(b));
-        assert!(connections.peers.is_empty(), "nothing is kept of those gone");
+        assert!(
+            connections.peers.is_empty(),
+            "nothing is kept of those gone"
+        );
     }
 }

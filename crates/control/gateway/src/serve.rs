@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::{AuditLog, Identity};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -77,10 +76,7 @@ pub async fn serve(
         cancel: cancel.clone(),
     });
 
-    let mut places = Connections::new(
-        door.limits.connections,
-        door.limits.connections_per_peer,
-    );
+    let mut places = Connections::new(door.limits.connections, door.limits.connections_per_peer);
     let mut tasks = JoinSet::new();
     let mut forget = interval(rate::FORGET_EVERY);
     forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,13 +184,29 @@ async fn converse(door: Arc<Door>, stream: TcpStream, address: SocketAddr) {
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%address, %error, "a connection ended before its time");
+    let is_noise = match result {
+        Ok(()) => false,
+        Err(error) => {
+            tracing::debug!(%address, %error, "a connection ended before its time");
+            error.is_parse()
+        }
+    };
+    let mut wire = connection.into_parts().io.into_inner();
+    // To some noise, such as a greeting of HTTP/2, the library has no answer.
+    if is_noise && wire.is_waiting() {
+        wire.refuse(StatusCode::BAD_REQUEST);
     }
-    let wire = connection.into_parts().io.into_inner();
-    if let Some(noise) = wire.end(!door.cancel.is_cancelled()).await {
-        door.front.heard_noise(address, noise.status, noise.ids).await;
+    end(&door, wire, address).await;
+}
+
+/// The end of a connection. Noise is written down before whoever made it can see that it is over.
+async fn end<S: AsyncRead + AsyncWrite + Unpin>(door: &Door, wire: Wire<S>, address: SocketAddr) {
+    if let Some(noise) = wire.noise() {
+        door.front
+            .heard_noise(address, noise.status, noise.ids)
+            .await;
     }
+    wire.end(!door.cancel.is_cancelled()).await;
 }
 
 /// The handshake; none for a client that was told that this port speaks TLS.
@@ -209,12 +221,8 @@ async fn handshake(
     if !first[0].is_ascii_uppercase() {
         return door.tls.accept(stream).await.map(Some);
     }
-    let exchange = Exchange::default();
-    let mut wire = Wire::new(stream, exchange, &door.limits);
+    let mut wire = Wire::new(stream, Exchange::default(), &door.limits);
     wire.refuse(StatusCode::UPGRADE_REQUIRED);
-    wire.flush().await?;
-    if let Some(noise) = wire.end(true).await {
-        door.front.heard_noise(address, noise.status, noise.ids).await;
-    }
+    end(door, wire, address).await;
     Ok(None)
 }

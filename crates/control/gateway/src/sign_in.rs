@@ -201,8 +201,14 @@ mod tests {
     #[rstest]
     #[case("/adfs/oauth2/token", Some(Endpoint::Token(Authority::Adfs)))]
     #[case("/ADFS/OAuth2/Token/", Some(Endpoint::Token(Authority::Adfs)))]
-    #[case("/organizations/oauth2/v2.0/token", Some(Endpoint::Token(Authority::Any)))]
-    #[case("/adfs/organizations/oauth2/token", Some(Endpoint::Token(Authority::Any)))]
+    #[case(
+        "/organizations/oauth2/v2.0/token",
+        Some(Endpoint::Token(Authority::Any))
+    )]
+    #[case(
+        "/adfs/organizations/oauth2/token",
+        Some(Endpoint::Token(Authority::Any))
+    )]
     #[case("/adfs/adfs/oauth2/v2.0/token", Some(Endpoint::Token(Authority::Adfs)))]
     #[case("/adfs/oauth2/authorize", Some(Endpoint::Interactive))]
     #[case("/common/oauth2/v2.0/devicecode", Some(Endpoint::Interactive))]

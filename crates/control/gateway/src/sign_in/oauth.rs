@@ -185,8 +185,14 @@ struct Form {
 impl Form {
     fn of(headers: &HeaderMap, body: &[u8]) -> Result<Self, (Code, String)> {
         const TYPE: &str = "application/x-www-form-urlencoded";
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default();
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        let kind = kind
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default();
         if !kind.trim().eq_ignore_ascii_case(TYPE) {
             return Err((
                 Code::InvalidRequest,
@@ -233,9 +239,8 @@ impl Fields {
     fn check(self) -> Result<Form, (Code, String)> {
         let there = |field: Option<String>| field.filter(|text| !text.is_empty());
         let missing = |name: &str| {
-            let message = format!(
-                "The request body must contain the following parameter: '{name}'."
-            );
+            let message =
+                format!("The request body must contain the following parameter: '{name}'.");
             (Code::InvalidRequest, message)
         };
         let grant = there(self.grant_type).ok_or_else(|| missing("grant_type"))?;
@@ -247,8 +252,7 @@ impl Fields {
         }
         let client_id = there(self.client_id).ok_or_else(|| missing("client_id"))?;
         if self.client_assertion.is_some() {
-            let message =
-                "Service principals sign in with a secret here: certificates and federated tokens are not supported.";
+            let message = "Service principals sign in with a secret here: certificates and federated tokens are not supported.";
             return Err((Code::InvalidClient, message.to_owned()));
         }
         let client_secret = there(self.client_secret).ok_or_else(|| missing("client_secret"))?;
@@ -292,11 +296,26 @@ mod tests {
     #[rstest]
     #[case("", Code::InvalidRequest)]
     #[case("grant_type=password&client_id=i", Code::UnsupportedGrantType)]
-    #[case("grant_type=client_credentials&client_secret=s&scope=a", Code::InvalidRequest)]
-    #[case("grant_type=client_credentials&client_id=i&scope=a", Code::InvalidRequest)]
-    #[case("grant_type=client_credentials&client_id=i&client_secret=s", Code::InvalidRequest)]
-    #[case("grant_type=client_credentials&client_id=i&client_id=j&client_secret=s&scope=a", Code::InvalidRequest)]
-    #[case("grant_type=client_credentials&client_id=i&client_assertion=x&scope=a", Code::InvalidClient)]
+    #[case(
+        "grant_type=client_credentials&client_secret=s&scope=a",
+        Code::InvalidRequest
+    )]
+    #[case(
+        "grant_type=client_credentials&client_id=i&scope=a",
+        Code::InvalidRequest
+    )]
+    #[case(
+        "grant_type=client_credentials&client_id=i&client_secret=s",
+        Code::InvalidRequest
+    )]
+    #[case(
+        "grant_type=client_credentials&client_id=i&client_id=j&client_secret=s&scope=a",
+        Code::InvalidRequest
+    )]
+    #[case(
+        "grant_type=client_credentials&client_id=i&client_assertion=x&scope=a",
+        Code::InvalidClient
+    )]
     fn a_form_that_says_too_little_is_refused(#[case] text: &str, #[case] code: Code) {
         assert_eq!(form(text).err().map(|(code, _)| code), Some(code));
     }
@@ -304,6 +323,9 @@ mod tests {
     #[test]
     fn a_body_of_another_type_is_no_form() {
         let refused = Form::of(&HeaderMap::new(), b"grant_type=client_credentials");
-        assert_eq!(refused.err().map(|(code, _)| code), Some(Code::InvalidRequest));
+        assert_eq!(
+            refused.err().map(|(code, _)| code),
+            Some(Code::InvalidRequest)
+        );
     }
 }

@@ -13,13 +13,28 @@ use crate::common::{SUBSCRIPTION, Server, cluster, group, open_identity};
 async fn without_a_token_nothing_is_seen() {
     let server = Server::start().await;
     let token = server.owner().await;
-    for path in ["/", SUBSCRIPTION, "/subscriptions", "/nothing/here", &group("g")] {
-        for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS] {
+    for path in [
+        "/",
+        SUBSCRIPTION,
+        "/subscriptions",
+        "/nothing/here",
+        &group("g"),
+    ] {
+        for method in [
+            Method::GET,
+            Method::PUT,
+            Method::POST,
+            Method::DELETE,
+            Method::OPTIONS,
+        ] {
             let answer = server.send(method, path, None, "").await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
             assert_eq!(answer.code(), "AuthenticationFailed");
             let challenge = answer.header("www-authenticate");
-            let expected = format!("Bearer authorization_uri=\"https://{}/adfs\"", server.address);
+            let expected = format!(
+                "Bearer authorization_uri=\"https://{}/adfs\"",
+                server.address
+            );
             assert!(challenge.starts_with(&expected), "{challenge}");
         }
     }
@@ -43,7 +58,9 @@ async fn without_a_token_nothing_is_seen() {
 fn parts(token: &str) -> (Value, Value, String) {
     let mut parts = token.split('.');
     let mut json = || {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(parts.next().unwrap()).unwrap();
+        let bytes = BASE64_URL_SAFE_NO_PAD
+            .decode(parts.next().unwrap())
+            .unwrap();
         serde_json::from_slice(&bytes).unwrap()
     };
     let (header, claims) = (json(), json());
@@ -59,7 +76,10 @@ fn token(header: &Value, claims: &Value, signature: &str) -> String {
 async fn a_token_that_is_not_as_it_was_given_out_opens_nothing() {
     let server = Server::start().await;
     let good = server.owner().await;
-    assert_eq!(server.put_group("g", &good).await.status, StatusCode::CREATED);
+    assert_eq!(
+        server.put_group("g", &good).await.status,
+        StatusCode::CREATED
+    );
     let (header, claims, signature) = parts(&good);
     assert_eq!(token(&header, &claims, "").split('.').count(), 3);
 
@@ -90,21 +110,40 @@ async fn a_token_that_is_not_as_it_was_given_out_opens_nothing() {
         ("signed by nobody, as if", signed_as("None", &signature)),
         ("signed with a secret", signed_as("HS256", &signature)),
         ("without its signature", token(&header, &claims, "")),
-        ("with another's signature", token(&header, &claims, &foreign_signature)),
+        (
+            "with another's signature",
+            token(&header, &claims, &foreign_signature),
+        ),
         ("for longer", with("exp", json!(4_102_444_800_u64))),
         ("expired", with("exp", json!(1))),
-        ("for another audience", with("aud", json!("https://management.azure.com"))),
-        ("of another tenant", with("tid", foreign_claims["tid"].clone())),
-        ("of another principal", with("oid", foreign_claims["oid"].clone())),
+        (
+            "for another audience",
+            with("aud", json!("https://management.azure.com")),
+        ),
+        (
+            "of another tenant",
+            with("tid", foreign_claims["tid"].clone()),
+        ),
+        (
+            "of another principal",
+            with("oid", foreign_claims["oid"].clone()),
+        ),
         ("of another server", foreign.clone()),
-        ("of another server, with our key's name", token(&foreign_key, &foreign_claims, &foreign_signature)),
+        (
+            "of another server, with our key's name",
+            token(&foreign_key, &foreign_claims, &foreign_signature),
+        ),
         ("cut off", good[..good.len() - 4].to_owned()),
         ("no token", "a.b.c".to_owned()),
         ("much too long", "a".repeat(20_000)),
     ] {
         for method in [Method::GET, Method::DELETE] {
             let answer = server.send(method, &group("g"), Some(&bad), "").await;
-            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "a token {what}: {answer:?}");
+            assert_eq!(
+                answer.status,
+                StatusCode::UNAUTHORIZED,
+                "a token {what}: {answer:?}"
+            );
             assert!(answer.code().contains("Authentication"), "{answer:?}");
             assert!(!answer.text.contains(&signature), "{answer:?}");
         }
@@ -118,8 +157,14 @@ async fn a_reader_sees_everything_and_changes_nothing() {
     let owner = server.owner().await;
     server.put_group("g", &owner).await;
     let reader = server.token_of("reader", Role::Reader, SUBSCRIPTION).await;
-    assert_eq!(server.get(&group("g"), &reader).await.status, StatusCode::OK);
-    let credentials = format!("{}/listClusterUserCredential?api-version=2026-06-01", cluster("g", "c"));
+    assert_eq!(
+        server.get(&group("g"), &reader).await.status,
+        StatusCode::OK
+    );
+    let credentials = format!(
+        "{}/listClusterUserCredential?api-version=2026-06-01",
+        cluster("g", "c")
+    );
     for (method, url) in [
         (Method::PUT, group("h")),
         (Method::PUT, group("g")),
@@ -131,7 +176,10 @@ async fn a_reader_sees_everything_and_changes_nothing() {
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {url}");
         assert_eq!(answer.code(), "AuthorizationFailed");
     }
-    assert_eq!(server.get(&group("h"), &owner).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        server.get(&group("h"), &owner).await.status,
+        StatusCode::NOT_FOUND
+    );
     assert_eq!(server.get(&group("g"), &owner).await.status, StatusCode::OK);
 }
 
@@ -143,17 +191,28 @@ async fn a_contributor_stays_within_its_scope() {
         server.put_group(name, &owner).await;
     }
     let scope = format!("{SUBSCRIPTION}/resourceGroups/g");
-    let contributor = server.token_of("contributor", Role::Contributor, &scope).await;
+    let contributor = server
+        .token_of("contributor", Role::Contributor, &scope)
+        .await;
     let inside = cluster("G", "c") + "?api-version=2026-06-01";
-    assert_eq!(server.get(&inside, &contributor).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(server.put_group("G", &contributor).await.status, StatusCode::OK);
+    assert_eq!(
+        server.get(&inside, &contributor).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        server.put_group("G", &contributor).await.status,
+        StatusCode::OK
+    );
 
     let list = format!("{SUBSCRIPTION}/resourcegroups?api-version=2024-11-01");
     let clusters = format!(
         "{SUBSCRIPTION}/providers/Microsoft.ContainerService/managedClusters?api-version=2026-06-01"
     );
     let elsewhere = cluster("g2", "c") + "?api-version=2026-06-01";
-    let admin = format!("{}/listClusterAdminCredential?api-version=2026-06-01", cluster("g", "c"));
+    let admin = format!(
+        "{}/listClusterAdminCredential?api-version=2026-06-01",
+        cluster("g", "c")
+    );
     for (method, url) in [
         (Method::GET, list.as_str()),
         (Method::GET, &clusters),
@@ -164,8 +223,14 @@ async fn a_contributor_stays_within_its_scope() {
         (Method::GET, &elsewhere),
         (Method::POST, &admin),
     ] {
-        let answer = server.send(method.clone(), url, Some(&contributor), "{}").await;
-        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {url}: {answer:?}");
+        let answer = server
+            .send(method.clone(), url, Some(&contributor), "{}")
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::FORBIDDEN,
+            "{method} {url}: {answer:?}"
+        );
         assert_eq!(answer.code(), "AuthorizationFailed");
     }
 }
@@ -208,8 +273,11 @@ async fn a_path_is_decided_on_as_it_is_routed(#[case] path: &str, #[case] status
             .as_bytes(),
         )
         .await;
-    assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {text}");
-    assert_eq!(text.contains(r#""name":"g2""#), false, "{text}");
+    assert!(
+        text.starts_with(&format!("HTTP/1.1 {status} ")),
+        "{path}: {text}"
+    );
+    assert!(!text.contains(r#""name":"g2""#), "{text}");
 }
 
 #[tokio::test]
@@ -220,10 +288,24 @@ async fn a_principal_that_is_deleted_is_out_at_once() {
         use secrecy::ExposeSecret;
         let (id, audience) = (new.client_id.to_string(), server.identity.audience());
         let secret = new.secret.expose_secret();
-        server.identity.sign_in_secret(&id, secret, &audience).await.unwrap()
+        server
+            .identity
+            .sign_in_secret(&id, secret, &audience)
+            .await
+            .unwrap()
     };
     let token = token.access_token;
-    assert_eq!(server.put_group("g", &token).await.status, StatusCode::CREATED);
-    server.identity.delete_principal(new.client_id).await.unwrap();
-    assert_eq!(server.get(&group("g"), &token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        server.put_group("g", &token).await.status,
+        StatusCode::CREATED
+    );
+    server
+        .identity
+        .delete_principal(new.client_id)
+        .await
+        .unwrap();
+    assert_eq!(
+        server.get(&group("g"), &token).await.status,
+        StatusCode::UNAUTHORIZED
+    );
 }

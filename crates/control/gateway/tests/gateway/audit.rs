@@ -38,14 +38,20 @@ async fn every_request_is_written_down_with_the_ids_of_its_answer() {
         (&missing, &entries[3], "failed", Some("migpool")),
     ] {
         assert_eq!(entry["requestId"], answer.header("x-ms-request-id"));
-        assert_eq!(entry["correlationId"], answer.header("x-ms-correlation-request-id"));
+        assert_eq!(
+            entry["correlationId"],
+            answer.header("x-ms-correlation-request-id")
+        );
         assert_eq!(entry["status"], answer.status.as_u16());
         assert_eq!(entry["outcome"], outcome);
         assert_eq!(entry["principal"].as_str(), who);
         assert!(entry["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
     }
     assert_eq!(entries[0]["action"], "write");
-    assert_eq!(entries[0]["path"], format!("{SUBSCRIPTION}/resourcegroups/g"));
+    assert_eq!(
+        entries[0]["path"],
+        format!("{SUBSCRIPTION}/resourcegroups/g")
+    );
 }
 
 #[tokio::test]
@@ -72,7 +78,14 @@ async fn no_secret_is_written_down() {
     assert_eq!(entries.len(), 4);
     assert_eq!(entries[0]["principalId"], id.to_string());
     let signature = token.rsplit('.').next().unwrap();
-    for hidden in [secret, token, signature, &header, "in-the-query", "api-version"] {
+    for hidden in [
+        secret,
+        token,
+        signature,
+        &header,
+        "in-the-query",
+        "api-version",
+    ] {
         assert!(!text.contains(hidden), "{hidden} is in {text}");
     }
 }
@@ -87,7 +100,9 @@ async fn who_goes_away_does_not_cut_off_what_it_began_nor_that_it_is_written_dow
     let server = Server::before(lenient(), None, |_| Router::new().fallback(put(slow))).await;
     let owner = server.owner().await;
     let mut stream = server.connect().await.unwrap();
-    let head = format!("PUT {SUBSCRIPTION}/x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {owner}\r\n\r\n");
+    let head = format!(
+        "PUT {SUBSCRIPTION}/x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {owner}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(stream);

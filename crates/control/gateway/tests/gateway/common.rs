@@ -84,7 +84,9 @@ impl Answer {
         }
         let error = self.json.get("error").unwrap_or(&self.json);
         assert!(error["message"].is_string(), "{self:?}");
-        error["code"].as_str().unwrap_or_else(|| panic!("no code in {self:?}"))
+        error["code"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no code in {self:?}"))
     }
 }
 
@@ -185,12 +187,14 @@ impl Server {
     }
 
     pub(crate) async fn put(&self, url: &str, token: &str, body: &Value) -> Answer {
-        self.send(Method::PUT, url, Some(token), body.to_string()).await
+        self.send(Method::PUT, url, Some(token), body.to_string())
+            .await
     }
 
     /// Makes a resource group.
     pub(crate) async fn put_group(&self, name: &str, token: &str) -> Answer {
-        self.put(&group(name), token, &json!({"location": "southcentralus"})).await
+        self.put(&group(name), token, &json!({"location": "southcentralus"}))
+            .await
     }
 
     /// Sends bytes as they are, and reads until the server closes.
@@ -212,14 +216,19 @@ impl Server {
     pub(crate) async fn owner(&self) -> String {
         let header = self.identity.managed_identity_header();
         let audience = self.identity.audience();
-        let token = self.identity.sign_in_managed_identity(&header, None, &audience);
+        let token = self
+            .identity
+            .sign_in_managed_identity(&header, None, &audience);
         token.await.unwrap().access_token
     }
 
     /// A new service principal.
     pub(crate) async fn principal(&self, name: &str, role: Role, scope: &str) -> NewSecret {
         let scope: RoleScope = scope.parse().unwrap();
-        self.identity.create_service_principal(name, role, scope).await.unwrap()
+        self.identity
+            .create_service_principal(name, role, scope)
+            .await
+            .unwrap()
     }
 
     /// The token of a new service principal.
@@ -270,11 +279,22 @@ impl Client {
         request: http::request::Builder,
         body: impl Into<Bytes>,
     ) -> Answer {
-        let has_host = request.headers_ref().is_some_and(|all| all.contains_key("host"));
-        let request = if has_host { request } else { request.header("host", &self.host) };
+        let has_host = request
+            .headers_ref()
+            .is_some_and(|all| all.contains_key("host"));
+        let request = if has_host {
+            request
+        } else {
+            request.header("host", &self.host)
+        };
         let request = request.body(Full::new(body.into())).unwrap();
         self.sender.ready().await.unwrap();
-        let (parts, body) = self.sender.send_request(request).await.unwrap().into_parts();
+        let (parts, body) = self
+            .sender
+            .send_request(request)
+            .await
+            .unwrap()
+            .into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
         Answer {

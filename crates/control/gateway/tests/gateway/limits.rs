@@ -37,7 +37,10 @@ async fn ten_thousand_strangers_get_nothing_and_leave_nothing() {
     while let Some(stranger) = strangers.join_next().await {
         stranger.unwrap();
     }
-    assert_eq!(server.get(&group("g"), &owner).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        server.get(&group("g"), &owner).await.status,
+        StatusCode::NOT_FOUND
+    );
     // All places are free again, and all of them hold.
     let mut all = Vec::new();
     for _ in 0..24 {
@@ -91,7 +94,9 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
     let mut client = server.client().await;
     let mut taken = 0;
     let refused = loop {
-        let answer = client.send(Method::GET, &group("g"), Some(&owner), "").await;
+        let answer = client
+            .send(Method::GET, &group("g"), Some(&owner), "")
+            .await;
         if answer.status != StatusCode::NOT_FOUND {
             break answer;
         }
@@ -103,7 +108,9 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
     assert_eq!(refused.code(), "TooManyRequests");
     let seconds = refused.header("retry-after").parse().unwrap();
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let answer = client.send(Method::GET, &group("g"), Some(&owner), "").await;
+    let answer = client
+        .send(Method::GET, &group("g"), Some(&owner), "")
+        .await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
 }
 
@@ -129,10 +136,14 @@ async fn who_guesses_secrets_is_slowed_down_and_others_may_still_work() {
     }
     assert_eq!(statuses, [401, 401, 429, 429, 429]);
     let form = "grant_type=client_credentials";
-    let answer = client.send(Method::POST, "/adfs/oauth2/token", None, form).await;
+    let answer = client
+        .send(Method::POST, "/adfs/oauth2/token", None, form)
+        .await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.json["error"], "temporarily_unavailable");
-    let answer = client.send(Method::GET, &group("g"), Some(&owner), "").await;
+    let answer = client
+        .send(Method::GET, &group("g"), Some(&owner), "")
+        .await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
 }
 
@@ -148,9 +159,7 @@ async fn a_body_too_large_is_refused_whether_it_says_so_or_not() {
     let head = format!("PUT {url} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {owner}\r\n");
     let announced = format!("{head}content-length: 10000000\r\n\r\n");
     let mut chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
-    for _ in 0..200 {
-        chunked += &format!("400\r\n{}\r\n", " ".repeat(0x400));
-    }
+    chunked += &format!("400\r\n{}\r\n", " ".repeat(0x400)).repeat(200);
     for request in [announced, chunked] {
         let text = server.raw(request.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
@@ -205,5 +214,8 @@ async fn who_announces_a_body_may_wait_for_the_word() {
     let mut stream = server.connect().await.unwrap();
     stream.write_all(head("guess").as_bytes()).await.unwrap();
     let text = read_to_end(&mut stream).await;
-    assert!(text.starts_with("HTTP/1.1 401 "), "a stranger is not asked for its body: {text}");
+    assert!(
+        text.starts_with("HTTP/1.1 401 "),
+        "a stranger is not asked for its body: {text}"
+    );
 }
