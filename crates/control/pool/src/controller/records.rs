@@ -100,6 +100,12 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             if decision.delete_pools.contains(&pool.record.key) {
                 self.delete_with_parent(pool, cluster).await?;
             }
+            if decision.resume_pools.contains(&pool.record.key) {
+                let mut record = pool.record.clone();
+                record.enter(cluster.provisioning_state, None);
+                self.commit(vec![Change::update(&record, pool.revision)?])
+                    .await?;
+            }
         }
         let code = "ReconcileManagedClusterFailed";
         self.settle_from(stored, cluster, decision.state, decision.message, code)

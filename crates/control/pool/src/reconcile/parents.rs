@@ -12,6 +12,8 @@ pub struct ClusterDecision {
     pub message: String,
     /// Pools that are to be deleted because the cluster is.
     pub delete_pools: Vec<PoolKey>,
+    /// Pools that were canceled and are to go on because the cluster is being stopped or started.
+    pub resume_pools: Vec<PoolKey>,
     /// The cluster was to be deleted, and no pool of it is left: its record can go.
     pub gone: bool,
 }
@@ -42,6 +44,7 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
         state,
         message: message.to_owned(),
         delete_pools: Vec::new(),
+        resume_pools: Vec::new(),
         gone: false,
     };
     match cluster.provisioning_state {
@@ -55,6 +58,16 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
             ..keep(Deleting, &cluster.message)
         },
         state if is_at_rest(cluster) => keep(state, &cluster.message),
+        state if is_turned(state) && pools.iter().any(|pool| is_canceled(pool)) => {
+            ClusterDecision {
+                resume_pools: pools
+                    .iter()
+                    .filter(|pool| is_canceled(pool))
+                    .map(|pool| pool.key.clone())
+                    .collect(),
+                ..keep(state, &cluster.message)
+            }
+        }
         state => {
             // What a pool is tells nothing before it was looked at under the power that the cluster has now.
             let is = |pool: &NodePool, state| {
@@ -83,6 +96,16 @@ pub fn reconcile_cluster(cluster: &Cluster, pools: &[&NodePool]) -> ClusterDecis
     }
 }
 
+/// It is being stopped or started.
+fn is_turned(state: ProvisioningState) -> bool {
+    use ProvisioningState::{Starting, Stopping};
+    matches!(state, Starting | Stopping)
+}
+
+fn is_canceled(pool: &NodePool) -> bool {
+    pool.provisioning_state == ProvisioningState::Canceled
+}
+
 /// Decides what is to be done about `group`, whose clusters are `clusters`.
 #[must_use]
 pub fn reconcile_group(group: &Group, clusters: &[&Cluster]) -> GroupDecision {
@@ -99,5 +122,97 @@ pub fn reconcile_group(group: &Group, clusters: &[&Cluster]) -> GroupDecision {
             .map(|cluster| cluster.key.clone())
             .collect(),
         gone: clusters.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use jiff::Timestamp;
+    use serde_json::Map;
+
+    use super::*;
+    use crate::power::PowerState;
+    use crate::rollout::{PoolSummary, Rollout};
+    use crate::validation::{NodePoolInput, node_pool};
+    use crate::{GroupKey, SubscriptionId};
+
+    fn cluster(state: ProvisioningState, power: PowerState) -> Cluster {
+        Cluster {
+            key: ClusterKey {
+                group: GroupKey {
+                    subscription: SubscriptionId::local(),
+                    group: "g".parse().unwrap(),
+                },
+                cluster: "c".parse().unwrap(),
+            },
+            location: "local".to_owned(),
+            tags: BTreeMap::new(),
+            properties: Map::new(),
+            envelope: Map::new(),
+            power,
+            provisioning_state: state,
+            message: String::new(),
+            operation: None,
+            created: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// A pool that was last seen under this power.
+    fn pool(of: &Cluster, state: ProvisioningState, seen: PowerState) -> NodePool {
+        NodePool {
+            key: PoolKey {
+                cluster: of.key.clone(),
+                pool: "p".parse().unwrap(),
+            },
+            spec: node_pool(&NodePoolInput::default(), None).unwrap(),
+            provisioning_state: state,
+            message: "stuck".to_owned(),
+            operation: None,
+            created: Timestamp::UNIX_EPOCH,
+            rollout: Rollout::default(),
+            leaving: BTreeSet::new(),
+            seen: PoolSummary {
+                power: seen,
+                ..PoolSummary::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_stopped_once_its_pools_were_seen_stopped_and_not_by_what_they_were_before() {
+        use PowerState::{Running, Stopped};
+        use ProvisioningState::{Failed, Stopping, Succeeded};
+        let stopping = cluster(Stopping, Stopped);
+        for (state, seen, becomes) in [
+            (Succeeded, Running, Stopping),
+            (Failed, Running, Stopping),
+            (Stopping, Stopped, Stopping),
+            (Failed, Stopped, Failed),
+            (Succeeded, Stopped, Succeeded),
+        ] {
+            let pool = pool(&stopping, state, seen);
+            let decision = reconcile_cluster(&stopping, &[&pool]);
+            assert_eq!(decision.state, becomes, "{state} {seen}");
+        }
+    }
+
+    #[test]
+    fn a_canceled_pool_goes_on_with_its_cluster_and_is_not_waited_for_otherwise() {
+        use PowerState::{Running, Stopped};
+        use ProvisioningState::{Canceled, Starting, Stopping, Succeeded, Updating};
+        for (state, power, resumed, becomes) in [
+            (Stopping, Stopped, 1, Stopping),
+            (Starting, Running, 1, Starting),
+            (Updating, Running, 0, Succeeded),
+            (Canceled, Running, 0, Canceled),
+        ] {
+            let cluster = cluster(state, power);
+            let pool = pool(&cluster, Canceled, power);
+            let decision = reconcile_cluster(&cluster, &[&pool]);
+            assert_eq!(decision.resume_pools.len(), resumed, "{state}");
+            assert_eq!(decision.state, becomes, "{state}");
+        }
     }
 }
