@@ -74,7 +74,7 @@ impl<'a> Everybodys<'a> {
             ["providers", _, "operations"] => Some(Self::OfTheTenant),
             ["subscriptions", _]
             | ["subscriptions", _, "locations" | "providers"]
-            | ["subscriptions", _, "providers", _]
+            | ["subscriptions", _, "providers" | "operationresults", _]
             | ["subscriptions", _, "providers", _, "locations", ..] => {
                 Some(Self::OfASubscription(path.get(1)?))
             }
@@ -147,3 +147,6 @@ fn operation(action: Action, path: &str) -> String {
     parts.extend(types.iter().step_by(2));
     format!("{}/{verb}", parts.join("/"))
 }
+
+#[cfg(test)]
+mod tests;

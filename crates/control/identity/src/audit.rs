@@ -146,3 +146,6 @@ impl AuditLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,3 +236,6 @@ fn valid(parameters: &mut CertificateParams, now: Timestamp, until: Timestamp) {
     parameters.not_before = date(day(now, -1));
     parameters.not_after = date(until);
 }
+
+#[cfg(test)]
+mod tests;

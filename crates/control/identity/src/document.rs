@@ -319,3 +319,6 @@ impl ServicePrincipal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,3 +235,6 @@ impl ExternalIssuer {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,6 @@ impl Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

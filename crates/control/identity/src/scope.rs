@@ -198,3 +198,6 @@ pub struct InvalidScope {
     text: String,
     reason: &'static str,
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,3 +123,6 @@ pub enum TokenError {
         reason: String,
     },
 }
+
+#[cfg(test)]
+mod tests;

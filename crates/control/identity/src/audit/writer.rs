@@ -141,3 +141,6 @@ pub(super) fn start(mut target: Target, mut lines: mpsc::Receiver<Line>) -> io::
         .spawn(write)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

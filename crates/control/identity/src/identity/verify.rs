@@ -126,3 +126,6 @@ impl State {
         (trusted.trusted().issuer == issuer).then_some(trusted)
     }
 }
+
+#[cfg(test)]
+mod tests;

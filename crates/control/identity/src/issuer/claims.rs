@@ -110,3 +110,6 @@ fn whole_seconds(number: &Number) -> Option<i64> {
         Some(seconds.as_secs())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,6 @@ impl Key {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

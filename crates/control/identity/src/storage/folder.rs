@@ -176,3 +176,6 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 fn version(document: &[u8]) -> Version {
     Version(BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, document)))
 }
+
+#[cfg(test)]
+mod tests;
