@@ -237,6 +237,43 @@ async fn aborting_what_a_cluster_does_leaves_its_pools_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_stop_that_was_aborted_can_be_asked_for_again_and_be_taken_back() {
+    let api = with_nodes(2).await;
+    api.backend.hold_nodes();
+    let turn = |what: &str| format!("{}/{what}", cluster());
+    for again in ["stop", "start"] {
+        let stopping = post(&api, &turn("stop"), &Value::Null).await;
+        assert_eq!(stopping.status, StatusCode::ACCEPTED, "{stopping:?}");
+        let abort = post(&api, &turn("abort"), &Value::Null).await;
+        assert_eq!(abort.status, StatusCode::ACCEPTED, "{abort:?}");
+        api.settle().await;
+        assert_eq!(
+            api.follow(&poll(&stopping)).await.json["status"],
+            "Canceled"
+        );
+        let shown = properties(&api).await;
+        assert_eq!(shown["provisioningState"], "Canceled");
+        assert_eq!(nodes(&api).len(), 2);
+
+        let turned = post(&api, &turn(again), &Value::Null).await;
+        assert_eq!(turned.status, StatusCode::ACCEPTED, "{turned:?}");
+        api.settle().await;
+        api.backend.advance_all();
+        api.settle().await;
+        assert_eq!(api.follow(&poll(&turned)).await.json["status"], "Succeeded");
+        let left = if again == "stop" { 0 } else { 2 };
+        assert_eq!(nodes(&api).len(), left);
+
+        let started = post(&api, &turn("start"), &Value::Null).await;
+        assert!(started.status.is_success(), "{started:?}");
+        api.settle().await;
+        api.backend.advance_all();
+        api.settle().await;
+        assert_eq!(nodes(&api).len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn machines_are_the_nodes_of_the_pool_and_of_no_other() {
     let api = with_nodes(2).await;
     let machines = format!("{}/machines", agent_pool("mignode"));
