@@ -53,7 +53,7 @@ impl Store for Database {
         let writes = changes
             .iter()
             .filter(|change| !matches!(change, Change::Check { .. }));
-        let changed: Vec<_> = writes
+        let touched: Vec<_> = writes
             .map(|change| {
                 let (kind, path) = change.subject();
                 (kind, path.to_owned())
@@ -66,9 +66,9 @@ impl Store for Database {
             // Not by who asked: a client that hangs up takes its request along, and what was
             // committed must be seen all the same.
             move || {
-                if !changed.is_empty() {
+                if !touched.is_empty() {
                     // Nobody may listen.
-                    let _ = told.send(changed.into());
+                    let _ = told.send(touched.into());
                     counted.send_modify(|count| *count = count.wrapping_add(1));
                 }
             },
