@@ -2,9 +2,7 @@
 
 use clap::Args;
 
-use crate::arguments::StateDir;
-use crate::azure::AzureFolder;
-use crate::command::azure::keeper;
+use crate::command::azure::keeper::FrontOptions;
 use crate::failure::Failure;
 use crate::output::write_line;
 
@@ -12,13 +10,13 @@ use crate::output::write_line;
 #[derive(Debug, Args)]
 pub(crate) struct Ca {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
 }
 
 impl Ca {
     /// Prints it.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let identity = keeper::open(&AzureFolder::of(&self.state.path()?)).await?;
+        let identity = self.front.identity().await?;
         write_line(&identity.authority_pem())
     }
 }

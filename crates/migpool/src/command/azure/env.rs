@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::arguments::StateDir;
 use crate::azure::az::{Az, AzError};
 use crate::azure::set_up::{BringError, Client, ConfigDir, Due};
 use crate::azure::shell::Shell;
 use crate::azure::{AzureFolder, bundle, environment};
-use crate::command::azure::keeper;
+use crate::command::azure::keeper::FrontOptions;
 use crate::failure::Failure;
 use crate::output::write_line;
 
@@ -30,18 +29,13 @@ pub(crate) struct Env {
 #[derive(Debug, Args)]
 pub(crate) struct ClientOptions {
     #[command(flatten)]
-    pub(crate) state: StateDir,
+    pub(crate) front: FrontOptions,
     /// Where az keeps its settings for migpool: a new or an empty folder [default: azure/cli in the state folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) azure_config_dir: Option<PathBuf>,
 }
 
 impl ClientOptions {
-    /// The front's folder.
-    pub(crate) fn folder(&self) -> Result<AzureFolder, Failure> {
-        Ok(AzureFolder::of(&self.state.path()?))
-    }
-
     /// The folder of az's settings.
     pub(crate) fn config_dir(&self, folder: &AzureFolder) -> Result<PathBuf, Failure> {
         match &self.azure_config_dir {
@@ -56,9 +50,7 @@ impl ClientOptions {
 impl Env {
     /// Sets az up where that is due, and prints.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let folder = self.client.folder()?;
-        let config_dir = self.client.config_dir(&folder)?;
-        let variables = prepare(&folder, config_dir, None, None, Absent::IsSaid).await?;
+        let variables = prepare(&self.client, None, None, Absent::IsSaid).await?;
         let set = variables
             .iter()
             .map(|(name, value)| self.shell.set(name, value));
@@ -84,21 +76,22 @@ pub(crate) enum Absent {
 
 /// Brings az to use the front, as `wanted` where somebody in particular is to sign in, and gives the variables that a shell needs.
 pub(crate) async fn prepare(
-    folder: &AzureFolder,
-    config_dir: PathBuf,
+    client: &ClientOptions,
     wanted: Option<&Client>,
     secret: Option<&str>,
     absent: Absent,
 ) -> Result<Vec<(&'static str, String)>, Failure> {
+    let folder = client.front.folder()?;
+    let config_dir = client.config_dir(&folder)?;
     let endpoint = folder.endpoint()?;
-    let identity = keeper::open(folder).await?;
+    let identity = client.front.identity().await?;
     let others = bundle::trusted_anyway();
     bundle::write(
         &folder.bundle(),
         others.as_deref(),
         &identity.authority_pem(),
     )?;
-    let mut config = ConfigDir::open(&config_dir, folder)?;
+    let mut config = ConfigDir::open(&config_dir, &folder)?;
     let due = config.due(&endpoint, wanted);
     let header = match config.client(&due) {
         Client::ManagedIdentity => Some(identity.managed_identity_header()),

@@ -1,15 +1,32 @@
 //! The identities that the commands of `migpool azure` look at and change, whether a front runs over them or not.
 
+use clap::Args;
 use identity::{Folder, Identity, IdentityError, Principal, PrincipalId, RoleScope};
 
+use crate::arguments::StateDir;
 use crate::azure::AzureFolder;
 use crate::failure::Failure;
 
-/// What a front keeps in this folder.
-pub(crate) async fn open(folder: &AzureFolder) -> Result<Identity, Failure> {
-    Identity::attach(Folder::new(folder.path()))
-        .await
-        .map_err(failure)
+/// Whose identities are meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FrontOptions {
+    #[command(flatten)]
+    state: StateDir,
+}
+
+impl FrontOptions {
+    /// The folder of the front on this machine.
+    pub(crate) fn folder(&self) -> Result<AzureFolder, Failure> {
+        Ok(AzureFolder::of(&self.state.path()?))
+    }
+
+    /// What the front keeps.
+    pub(crate) async fn identity(&self) -> Result<Identity, Failure> {
+        let folder = self.folder()?;
+        Identity::attach(Folder::new(folder.path()))
+            .await
+            .map_err(failure)
+    }
 }
 
 /// An error of identities as what a person is told.

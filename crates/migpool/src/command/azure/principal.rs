@@ -4,9 +4,7 @@ use clap::{Args, Subcommand};
 use identity::{ExposeSecret, Identity, NewSecret, PrincipalKind, Role, RoleScope};
 use serde_json::{Value, json};
 
-use crate::arguments::StateDir;
-use crate::azure::AzureFolder;
-use crate::command::azure::keeper;
+use crate::command::azure::keeper::{self, FrontOptions};
 use crate::failure::Failure;
 use crate::output::{Format, columns, print};
 
@@ -27,7 +25,7 @@ pub(crate) enum Principal {
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// The format of what is printed
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -104,7 +102,7 @@ impl Create {
 
 impl Options {
     async fn identity(&self) -> Result<Identity, Failure> {
-        keeper::open(&AzureFolder::of(&self.state.path()?)).await
+        self.front.identity().await
     }
 
     /// Prints a new secret, under the names that `az ad sp create-for-rbac` has for it.

@@ -4,9 +4,7 @@ use clap::{Args, Subcommand};
 use identity::{Assignment, Identity, PrincipalId, Role as RoleName, RoleScope};
 use serde_json::{Value, json};
 
-use crate::arguments::StateDir;
-use crate::azure::AzureFolder;
-use crate::command::azure::keeper;
+use crate::command::azure::keeper::{self, FrontOptions};
 use crate::failure::Failure;
 use crate::output::{Format, columns, print};
 
@@ -28,7 +26,7 @@ pub(crate) enum Role {
 #[derive(Debug, Args)]
 pub(crate) struct Assign {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// The principal's name or id; somebody of a trusted issuer has an id in the audit log
     #[arg(long, value_name = "NAME")]
     assignee: String,
@@ -44,7 +42,7 @@ pub(crate) struct Assign {
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// Only this principal's, by name or id
     #[arg(long, value_name = "NAME")]
     assignee: Option<String>,
@@ -57,7 +55,7 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// The principal's name or id
     #[arg(long, value_name = "NAME")]
     assignee: String,
@@ -82,7 +80,7 @@ impl Role {
 
 impl Assign {
     async fn run(&self) -> Result<(), Failure> {
-        let identity = opened(&self.state).await?;
+        let identity = self.front.identity().await?;
         let scope = keeper::scope(&identity, &self.scope)?;
         let principal = assignee(&identity, &self.assignee)?;
         identity
@@ -94,7 +92,7 @@ impl Assign {
 
 impl List {
     async fn run(&self) -> Result<(), Failure> {
-        let identity = opened(&self.state).await?;
+        let identity = self.front.identity().await?;
         let only = match &self.assignee {
             None => None,
             Some(name) => Some(assignee(&identity, name)?),
@@ -121,7 +119,7 @@ impl List {
 
 impl Remove {
     async fn run(&self) -> Result<(), Failure> {
-        let identity = opened(&self.state).await?;
+        let identity = self.front.identity().await?;
         let principal = assignee(&identity, &self.assignee)?;
         let wanted = self.scope.to_string();
         let there: Vec<Assignment> = identity
@@ -147,10 +145,6 @@ impl Remove {
         }
         Ok(())
     }
-}
-
-async fn opened(state: &StateDir) -> Result<Identity, Failure> {
-    keeper::open(&AzureFolder::of(&state.path()?)).await
 }
 
 /// A principal by its name or id. Who comes from a trusted issuer is known by the id alone.

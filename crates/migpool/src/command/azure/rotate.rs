@@ -2,9 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::arguments::StateDir;
-use crate::azure::{AzureFolder, bundle};
-use crate::command::azure::keeper;
+use crate::azure::bundle;
+use crate::command::azure::keeper::{self, FrontOptions};
 use crate::failure::Failure;
 
 /// Replace the authority, the server's certificate, the key that signs tokens, or the managed identity's secret
@@ -13,7 +12,7 @@ use crate::failure::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// What is replaced
     #[arg(value_enum)]
     what: What,
@@ -35,8 +34,7 @@ enum What {
 impl Rotate {
     /// Replaces it.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let folder = AzureFolder::of(&self.state.path()?);
-        let identity = keeper::open(&folder).await?;
+        let identity = self.front.identity().await?;
         match self.what {
             What::Ca => identity.rotate_authority().await,
             What::Certificate => identity.rotate_certificate().await,
@@ -44,7 +42,7 @@ impl Rotate {
             What::IdentityHeader => identity.rotate_managed_identity_header().await,
         }
         .map_err(keeper::failure)?;
-        let bundle = folder.bundle();
+        let bundle = self.front.folder()?.bundle();
         if self.what == What::Ca && bundle.is_file() {
             bundle::write(&bundle, Some(&bundle), &identity.authority_pem())?;
         }

@@ -35,9 +35,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// Prints the steps or does them.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let folder = self.client.folder()?;
-        let config_dir = self.client.config_dir(&folder)?;
-        let client = self.client_wanted(&folder).await?;
+        let client = self.client_wanted().await?;
         if self.apply {
             let secret = std::env::var(SECRET)
                 .ok()
@@ -50,8 +48,7 @@ impl Setup {
                 );
             }
             prepare(
-                &folder,
-                config_dir,
+                &self.client,
                 Some(&client),
                 secret.as_deref(),
                 Absent::Fails,
@@ -60,8 +57,11 @@ impl Setup {
             anstream::eprintln!("In each shell: eval \"$(migpool azure env)\"");
             return Ok(());
         }
+        let folder = self.client.front.folder()?;
+        let config_dir = self.client.config_dir(&folder)?;
         let endpoint = folder.endpoint()?;
-        let header = keeper::open(&folder).await?.managed_identity_header();
+        let identity = self.client.front.identity().await?;
+        let header = identity.managed_identity_header();
         // `cat` cannot read the file that it writes.
         let trusted = bundle::trusted_anyway()
             .filter(|file| *file != folder.bundle())
@@ -76,11 +76,11 @@ impl Setup {
         )?)
     }
 
-    async fn client_wanted(&self, folder: &AzureFolder) -> Result<Client, Failure> {
+    async fn client_wanted(&self) -> Result<Client, Failure> {
         match &self.service_principal {
             None => Ok(Client::ManagedIdentity),
             Some(name) => {
-                let identity = keeper::open(folder).await?;
+                let identity = self.client.front.identity().await?;
                 let principal = keeper::principal(&identity, name)?;
                 Ok(Client::ServicePrincipal(principal.id.to_string()))
             }

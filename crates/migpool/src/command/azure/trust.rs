@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use identity::TrustedIssuer;
 
-use crate::arguments::StateDir;
-use crate::azure::AzureFolder;
-use crate::command::azure::keeper;
+use crate::command::azure::keeper::{self, FrontOptions};
 use crate::failure::Failure;
 
 /// Trust the tokens of an OpenID Connect issuer too
@@ -16,7 +14,7 @@ use crate::failure::Failure;
 #[derive(Debug, Args)]
 pub(crate) struct Trust {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// The issuer's https URL, exactly as its tokens have it
     issuer: String,
     /// The audience that its tokens must be for
@@ -34,7 +32,7 @@ pub(crate) struct Trust {
 #[derive(Debug, Args)]
 pub(crate) struct Untrust {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
 }
 
 impl Trust {
@@ -52,18 +50,18 @@ impl Trust {
             roles_claim: self.roles_claim.clone(),
             authority: authority.transpose()?,
         };
-        trust(&self.state, Some(issuer)).await
+        trust(&self.front, Some(issuer)).await
     }
 }
 
 impl Untrust {
     /// Trusts nobody else.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        trust(&self.state, None).await
+        trust(&self.front, None).await
     }
 }
 
-async fn trust(state: &StateDir, issuer: Option<TrustedIssuer>) -> Result<(), Failure> {
-    let identity = keeper::open(&AzureFolder::of(&state.path()?)).await?;
+async fn trust(front: &FrontOptions, issuer: Option<TrustedIssuer>) -> Result<(), Failure> {
+    let identity = front.identity().await?;
     identity.trust_issuer(issuer).await.map_err(keeper::failure)
 }
