@@ -3,7 +3,7 @@
 mod delete;
 pub(crate) mod delete_machines;
 pub(crate) mod machine;
-mod put;
+pub(crate) mod put;
 pub(crate) mod upgrade;
 
 use axum::Json;
@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Map;
 
 use pool::{
-    Change, Cluster, ClusterKey, Invalid, NodePool, Page, PoolKey, PoolMode, ProvisioningState,
-    Revision, Scope, Store, StoreError, Stored,
+    Change, Cluster, ClusterKey, Invalid, NodePool, NodeProvider, Page, PoolKey, PoolMode,
+    PowerState, ProvisioningState, Revision, Scope, Store, StoreError, Stored,
 };
 
 use crate::api_version::ApiVersion;
@@ -47,6 +47,19 @@ fn resource(stored: &Stored<NodePool>, within: Within<'_>) -> AgentPool {
         properties: properties::write(stored, within),
         extra: Map::new(),
     }
+}
+
+/// A pool as its GET shows it.
+pub(crate) fn body<S: NodeProvider>(
+    provider: &S,
+    stored: &Stored<NodePool>,
+    cluster: PowerState,
+) -> AgentPool {
+    let within = Within {
+        cluster,
+        versions: &provider.versions(),
+    };
+    resource(stored, within)
 }
 
 fn answer(status: StatusCode, stored: &Stored<NodePool>, within: Within<'_>) -> Response {
@@ -158,11 +171,15 @@ async fn keep_a_system_pool<S: Store>(store: &S, leaving: &NodePool) -> Result<(
         return Ok(());
     }
     let pools = of_cluster(store, &leaving.key.cluster).await?;
-    let another = pools.records.iter().map(|stored| &stored.record).any(|pool| {
-        pool.key != leaving.key
-            && pool.spec.mode == PoolMode::System
-            && pool.provisioning_state != ProvisioningState::Deleting
-    });
+    let another = pools
+        .records
+        .iter()
+        .map(|stored| &stored.record)
+        .any(|pool| {
+            pool.key != leaving.key
+                && pool.spec.mode == PoolMode::System
+                && pool.provisioning_state != ProvisioningState::Deleting
+        });
     if another {
         return Ok(());
     }
@@ -172,4 +189,3 @@ async fn keep_a_system_pool<S: Store>(store: &S, leaving: &NodePool) -> Result<(
     )
     .into())
 }
-

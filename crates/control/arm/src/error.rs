@@ -6,9 +6,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use pool::{
-    ClusterKey, CredentialsError, GroupKey, Invalid, PoolKey, ProviderError, StoreError,
-    SubscriptionId, WorkloadError,
+    ClusterKey, CredentialsError, Deployment, DeploymentKey, GroupKey, Invalid, OperationError,
+    PoolKey, ProviderError, StoreError, SubscriptionId, WorkloadError,
 };
+
+use crate::types::ErrorDetail;
 
 /// An error as Azure Resource Manager answers it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,8 +20,12 @@ pub struct ArmError {
     code: String,
     message: String,
     target: Option<String>,
+    details: Vec<ErrorDetail>,
     shape: Shape,
 }
+
+/// The code of what others changed again and again while it was tried.
+const CHANGED_MEANWHILE: &str = "ConflictingConcurrentWriteNotAllowed";
 
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +46,7 @@ impl ArmError {
             code,
             message,
             target: None,
+            details: Vec::new(),
             shape: Shape::Gateway,
         }
     }
@@ -54,6 +61,7 @@ impl ArmError {
             code,
             message,
             target: None,
+            details: Vec::new(),
             shape,
         }
     }
@@ -62,6 +70,84 @@ impl ArmError {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Whether it is the server's fault, and what was asked may be asked again.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        self.status.is_server_error() || self.code == CHANGED_MEANWHILE
+    }
+
+    /// The error as the end of an operation.
+    pub(crate) fn into_operation_error(self) -> OperationError {
+        OperationError {
+            code: self.code,
+            message: self.message,
+        }
+    }
+
+    pub(crate) fn invalid_deployment(message: &str) -> Self {
+        Self::gateway(StatusCode::BAD_REQUEST, "InvalidDeployment", message)
+    }
+
+    pub(crate) fn invalid_template(reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidTemplate",
+            format!("Deployment template validation failed: '{reason}.'."),
+        )
+    }
+
+    /// A template one of whose resources would be refused.
+    pub(crate) fn invalid_template_deployment(
+        key: &DeploymentKey,
+        resource: &str,
+        inner: &Self,
+    ) -> Self {
+        let message = format!(
+            "The template deployment '{}' is not valid according to the validation procedure: its resource '{resource}' would be refused. See inner errors for details.",
+            key.deployment
+        );
+        let mut error = Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidTemplateDeployment",
+            message,
+        );
+        error.details.push(ErrorDetail {
+            code: inner.code.clone(),
+            message: inner.message.clone(),
+            target: inner.target.clone().or_else(|| Some(resource.to_owned())),
+        });
+        error
+    }
+
+    pub(crate) fn deployment_not_found(key: &DeploymentKey) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "DeploymentNotFound",
+            format!("Deployment '{}' could not be found.", key.deployment),
+        )
+    }
+
+    pub(crate) fn deployment_active(running: &Deployment) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "DeploymentActive",
+            format!(
+                "The deployment with resource id '{}' is active: it is running since {}. Wait until it has ended, or cancel it.",
+                running.key, running.start
+            ),
+        )
+    }
+
+    pub(crate) fn deployment_ended(ended: &Deployment) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "DeploymentCannotBeCancelled",
+            format!(
+                "Deployment '{}' can't be cancelled because it has ended: its provisioning state is '{}'.",
+                ended.key.deployment, ended.state
+            ),
+        )
     }
 
     pub(crate) fn missing_api_version() -> Self {
@@ -335,7 +421,7 @@ impl From<StoreError> for ArmError {
         match error {
             StoreError::Conflict { .. } => Self::gateway(
                 StatusCode::CONFLICT,
-                "ConflictingConcurrentWriteNotAllowed",
+                CHANGED_MEANWHILE,
                 "The resource was changed by other requests again and again in the meantime. Try again.",
             ),
             error => {
@@ -411,6 +497,9 @@ impl IntoResponse for ArmError {
         let mut fields = json!({ "code": self.code, "message": self.message });
         if let Some(target) = self.target {
             fields["target"] = target.into();
+        }
+        if !self.details.is_empty() {
+            fields["details"] = json!(self.details);
         }
         let body = match self.shape {
             Shape::Gateway => json!({ "error": fields }),

@@ -36,6 +36,7 @@ pub mod api_version;
 mod backend;
 pub mod body;
 mod compute;
+pub mod deployment;
 mod error;
 mod etag;
 mod filter;
@@ -60,6 +61,7 @@ pub mod types;
 
 pub use account::Account;
 pub use backend::Backend;
+pub use deployment::Deployer;
 pub use error::ArmError;
 pub use request_id::RequestIds;
 pub use routes::{FrontSettings, Scheme, router};

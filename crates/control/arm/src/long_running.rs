@@ -90,6 +90,13 @@ impl Origin {
         retry_after(headers);
     }
 
+    /// `Azure-AsyncOperation` of an operation on a resource of ARM itself, at this path.
+    pub(crate) fn resource_operation(&self, headers: &mut HeaderMap, path: &str) {
+        let url = self.url(&format!("{path}?api-version={RESOURCES_VERSION}"));
+        insert(headers, AZURE_ASYNC_OPERATION, &url);
+        retry_after(headers);
+    }
+
     fn container_service(
         &self,
         subscription: &SubscriptionId,

@@ -134,14 +134,22 @@ pub(crate) async fn show<B: Backend>(
     answer(&*app.backend, StatusCode::OK, &stored).await
 }
 
+/// A cluster as its GET shows it.
+pub(crate) async fn body<S: Store + NodeProvider>(
+    store: &S,
+    stored: &Stored<Cluster>,
+) -> Result<ManagedCluster, ArmError> {
+    let pools = agent_pool::of_cluster(store, &stored.record.key).await?;
+    let pools: Vec<_> = pools.records.iter().collect();
+    Ok(resource(stored, &pools, &store.versions()))
+}
+
 async fn answer<S: Store + NodeProvider>(
     store: &S,
     status: StatusCode,
     stored: &Stored<Cluster>,
 ) -> Result<Response, ArmError> {
-    let pools = agent_pool::of_cluster(store, &stored.record.key).await?;
-    let pools: Vec<_> = pools.records.iter().collect();
-    let body = resource(stored, &pools, &store.versions());
+    let body = body(store, stored).await?;
     let mut response = (status, Json(body)).into_response();
     set_etag(response.headers_mut(), stored.revision);
     Ok(response)

@@ -30,7 +30,7 @@ const TYPE: &str = "Microsoft.Resources/resourceGroups";
 /// How many groups a page of their list has.
 const PAGE: usize = 500;
 
-fn resource(group: &Group) -> ResourceGroup {
+pub(crate) fn resource(group: &Group) -> ResourceGroup {
     ResourceGroup {
         id: group.key.to_string(),
         name: group.key.group.to_string(),

@@ -1,6 +1,7 @@
 //! Which path leads to which handler.
 
 mod agent_pool;
+mod deployment;
 mod managed_cluster;
 mod subscription;
 
@@ -64,6 +65,7 @@ pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
     let inner = agent_pool::routes(&cluster)
         .merge(agent_pool::snapshots(PROVIDER, &provider))
         .merge(managed_cluster::routes(&clusters, PROVIDER))
+        .merge(deployment::routes(&group))
         .merge(subscription::routes())
         .route(GROUPS, get(resource_group::list::<B>))
         .route(

@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 use pool::{ExecEnvironment, ObservedNode, Pod};
 
 mod agent_pool;
+mod deployment;
 mod managed_cluster;
 mod subscription;
 
 pub use agent_pool::*;
+pub use deployment::*;
 pub use managed_cluster::*;
 pub use subscription::*;
 

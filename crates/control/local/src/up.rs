@@ -201,6 +201,8 @@ async fn serve(
     fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     let controller = Controller::new(running.backend(), running.backend());
     let controller = tokio::spawn(controller.run(cancel.clone().cancelled_owned()));
+    let deployer = arm::Deployer::new(std::sync::Arc::new(running.backend()));
+    let deployer = tokio::spawn(deployer.run(cancel.clone().cancelled_owned()));
     if let Some(ready) = ready {
         ready.send_replace(true);
     }
@@ -214,6 +216,9 @@ async fn serve(
     cancel.cancel();
     if let Err(error) = controller.await {
         tracing::error!(%error, "the controller broke");
+    }
+    if let Err(error) = deployer.await {
+        tracing::error!(%error, "what carries deployments out broke");
     }
     served
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use pool::validation::NodePoolInput;
 use pool::{
-    Change, NodePool, NodePoolSpec, PoolKey, PoolMode, PowerState, ProvisioningState, Store,
-    StoreError, Stored, Versions, transition,
+    Change, Cluster, NodePool, NodePoolSpec, NodeProvider, PoolKey, PoolMode, PowerState,
+    ProvisioningState, Store, StoreError, Stored, Versions, transition,
 };
 
 use super::{answer, commit_pool, keep_a_system_pool, parent, warn};
@@ -40,8 +40,34 @@ pub(crate) async fn put<B: Backend>(
     At(key): At<PoolKey>,
     origin: Origin,
     headers: HeaderMap,
-    mut body: Body,
+    body: Body,
 ) -> Result<Response, ArmError> {
+    let asked = read(body, &version)?;
+    let store = &*app.backend;
+    let put = ask(store, &key, &headers, &asked).await?;
+    let within = Within {
+        cluster: put.cluster.power,
+        versions: &store.versions(),
+    };
+    let mut response = answer(put.status, &put.pool, within);
+    if let Some(id) = put.pool.record.operation {
+        let subscription = &key.cluster.group.subscription;
+        origin.operation(
+            response.headers_mut(),
+            subscription,
+            &put.cluster.location,
+            id,
+        );
+    }
+    warn(response.headers_mut(), &asked.warnings);
+    Ok(response)
+}
+
+/// Reads the body of a PUT.
+///
+/// # Errors
+/// If it is none of a pool.
+pub(crate) fn read(mut body: Body, version: &ApiVersion) -> Result<Asked, ArmError> {
     if version.refuses_unknown_fields() {
         let known = |name: &String| {
             ENVELOPE
@@ -52,20 +78,29 @@ pub(crate) async fn put<B: Backend>(
             return Err(ArmError::unmarshal(&format!("unknown field {name:?}")));
         }
     }
-    let asked = properties::read(body.object("properties")?, &version)?;
-    let mut response = put_asked(&app, &key, &origin, &headers, &asked).await?;
-    warn(response.headers_mut(), &asked.warnings);
-    Ok(response)
+    properties::read(body.object("properties")?, version)
 }
 
-async fn put_asked<B: Backend>(
-    app: &App<B>,
+/// A pool that was made or changed.
+pub(crate) struct Put {
+    /// `CREATED` or `OK`.
+    pub(crate) status: StatusCode,
+    /// The pool, under its operation if there is one.
+    pub(crate) pool: Stored<NodePool>,
+    /// Its cluster.
+    pub(crate) cluster: Cluster,
+}
+
+/// Makes a pool, or changes the one that is there.
+///
+/// # Errors
+/// If it can't be as asked, or a condition of `headers` is not met.
+pub(crate) async fn ask<S: Store + NodeProvider>(
+    store: &S,
     key: &PoolKey,
-    origin: &Origin,
     headers: &HeaderMap,
     asked: &Asked,
-) -> Result<Response, ArmError> {
-    let store = &*app.backend;
+) -> Result<Put, ArmError> {
     for _ in 0..ATTEMPTS {
         let cluster = parent(store, &key.cluster).await?;
         if cluster.record.provisioning_state == ProvisioningState::Deleting {
@@ -77,11 +112,7 @@ async fn put_asked<B: Backend>(
         if cluster.record.power == PowerState::Stopped {
             return Err(ArmError::cluster_stopped(&key.cluster));
         }
-        let versions = app.backend.versions();
-        let within = Within {
-            cluster: cluster.record.power,
-            versions: &versions,
-        };
+        let versions = store.versions();
         let existing = store.get::<NodePool>(key).await?;
         etag::check(headers, existing.as_ref().map(|stored| stored.revision))?;
         let status = if existing.is_some() {
@@ -98,14 +129,12 @@ async fn put_asked<B: Backend>(
             }
         };
         match written {
-            Ok(stored) => {
-                let mut response = answer(status, &stored, within);
-                if let Some(id) = stored.record.operation {
-                    let subscription = &key.cluster.group.subscription;
-                    let location = &cluster.record.location;
-                    origin.operation(response.headers_mut(), subscription, location, id);
-                }
-                return Ok(response);
+            Ok(pool) => {
+                return Ok(Put {
+                    status,
+                    pool,
+                    cluster: cluster.record,
+                });
             }
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use pool::{Change, Cluster, ClusterKey, ProvisioningState, Store, StoreError, transition};
+use pool::{Change, Cluster, ClusterKey, ProvisioningState, StoreError, transition};
 
 use crate::api_version::ApiVersion;
 use crate::backend::{App, Backend};

@@ -35,6 +35,14 @@ pub(crate) struct AskedCluster {
     pools: Vec<(PoolName, Asked)>,
 }
 
+impl AskedCluster {
+    /// What a person should know about how it was read.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let of_pools = self.pools.iter().flat_map(|(_, pool)| &pool.warnings);
+        of_pools.cloned().collect()
+    }
+}
+
 /// Reads the body of a PUT.
 ///
 /// # Errors
@@ -103,9 +111,7 @@ pub(crate) async fn put<B: Backend>(
         let (subscription, location) = (&key.group.subscription, &stored.record.location);
         origin.operation(response.headers_mut(), subscription, location, id);
     }
-    for (_, pool) in &asked.pools {
-        warn(response.headers_mut(), &pool.warnings);
-    }
+    warn(response.headers_mut(), &asked.warnings());
     Ok(response)
 }
 

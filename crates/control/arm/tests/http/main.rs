@@ -9,6 +9,7 @@ mod agent_pool;
 mod api_version;
 mod common;
 mod credential;
+mod deployment;
 mod managed_cluster;
 mod paging;
 mod pool_operations;
