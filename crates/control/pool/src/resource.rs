@@ -225,7 +225,8 @@ impl NodePoolSpec {
     }
 }
 
-/// The bounds of a cluster autoscaler.
+/// The bounds of a cluster autoscaler. There is none in migpool: the count is kept within the bounds, and between them it stays
+/// as it is. Machines of a set that Kubernetes' own autoscaler counts follow that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AutoScaling {
     /// The least number of nodes.
