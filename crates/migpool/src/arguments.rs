@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::command::{
-    agent, cluster, completions, group, node, nodepool, operator, partition, pod, profiles, rest,
-    retire, sim, smi, up,
+    agent, azure, cluster, completions, group, node, nodepool, operator, partition, pod, profiles,
+    rest, retire, sim, smi, up,
 };
 use crate::demo;
 use crate::failure::Failure;
@@ -42,6 +42,9 @@ pub(crate) enum Noun {
     Demo(demo::Demo),
     /// Run the control plane on this machine: the ARM API, node pools, local nodes and their pods
     Up(up::Up),
+    /// The front for Azure's clients: set az up for it, who may do what, who did what
+    #[command(subcommand)]
+    Azure(azure::Azure),
     /// Resource groups
     #[command(subcommand)]
     Group(group::Group),

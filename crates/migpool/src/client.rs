@@ -147,14 +147,22 @@ impl Client {
         }
     }
 
-    /// The `value` array of a GET that lists.
+    /// The `value` arrays of a GET that lists, of all its pages.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
-        match self.get(path).await?.get_mut("value").map(Value::take) {
-            Some(Value::Array(items)) => Ok(items),
-            _ => Err(Failure::failed(format!(
-                "{path} did not answer with a list"
-            ))),
+        let mut all = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(page) = next {
+            let mut list = self.get(&page).await?;
+            let Some(Value::Array(items)) = list.get_mut("value").map(Value::take) else {
+                return Err(Failure::failed(format!(
+                    "{path} did not answer with a list"
+                )));
+            };
+            all.extend(items);
+            let link = list.get("nextLink").and_then(Value::as_str);
+            next = link.map(|url| of_this_server(url).to_owned());
         }
+        Ok(all)
     }
 
     /// Puts a resource and gives it back as it is once that is done, or nothing when it was not to be waited for.
@@ -203,11 +211,7 @@ impl Client {
         let Some(url) = header("azure-asyncoperation").or_else(|| header("location")) else {
             return Ok(());
         };
-        let path = url
-            .find("/subscriptions/")
-            .and_then(|at| url.get(at..))
-            .unwrap_or(url)
-            .to_owned();
+        let path = of_this_server(url).to_owned();
         let bar = ProgressBar::new_spinner().with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         // The first poll is at once, as azure-core does it; on a Unix socket short waits cost nothing.
@@ -232,6 +236,13 @@ impl Client {
         ))
         .with_help("if `migpool up` was stopped meanwhile, start it again: its state is kept")
     }
+}
+
+/// The path and query of an absolute URL that the service gave.
+fn of_this_server(url: &str) -> &str {
+    url.find("/subscriptions/")
+        .and_then(|at| url.get(at..))
+        .unwrap_or(url)
 }
 
 /// How a long-running operation ended, if it has.

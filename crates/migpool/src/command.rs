@@ -1,6 +1,7 @@
 //! One file per noun of the command line.
 
 pub(crate) mod agent;
+pub(crate) mod azure;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod group;
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.noun {
         Noun::Demo(demo) => demo.run(),
         Noun::Up(up) => block_on(up.run()),
+        Noun::Azure(azure) => block_on(azure.run()),
         Noun::Group(group) => block_on(group.run()),
         Noun::Cluster(cluster) => block_on(cluster.run()),
         Noun::Nodepool(nodepool) => block_on(nodepool.run()),

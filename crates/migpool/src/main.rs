@@ -2,7 +2,7 @@
 //!
 //! One program, a thin command line over the floors below it: `command` has one file per noun (`nodepool`, `node`,
 //! `pod`, ...), each a client of the ARM API that `migpool up` serves (`client`) or, for the node components, a few
-//! lines around the crate that does the work. `demo` runs the whole article. `output` prints tables, JSON and YAML;
+//! lines around the crate that does the work. `azure` is what real Azure clients need of this machine. `demo` runs the whole article. `output` prints tables, JSON and YAML;
 //! `failure` turns what went wrong into a sentence, a next step and an exit code.
 #![forbid(unsafe_code)]
 #![allow(
@@ -11,6 +11,7 @@
 )]
 
 mod arguments;
+mod azure;
 mod chart_repository;
 mod client;
 mod command;

@@ -51,6 +51,24 @@ impl Bench {
             "--bench",
             "planner",
         ]))?;
+        println!("\n== the door of the ARM front, beside a bare axum and rustls");
+        run(&mut cargo(&[
+            "bench",
+            "--quiet",
+            "--package",
+            "migpool-gateway",
+            "--bench",
+            "gateway",
+        ]))?;
+        println!("\n== the front and the controller, with 100,000 pools in the store");
+        run(&mut cargo(&[
+            "bench",
+            "--quiet",
+            "--package",
+            "migpool-local",
+            "--bench",
+            "many_pools",
+        ]))?;
         if self.clean_build {
             clean_build()?;
         }

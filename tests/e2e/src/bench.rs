@@ -15,9 +15,10 @@ use serde_json::Value;
 use crate::charts;
 use crate::checks;
 use crate::footprint;
+use crate::machine::workspace;
 use crate::scaling;
 use crate::wait::{LATER, SOON, until};
-use crate::world::{CPUNODE, MIGNODE, World, workspace};
+use crate::world::{CPUNODE, MIGNODE, World};
 
 /// How often; the medians count.
 const ROUNDS: usize = 5;

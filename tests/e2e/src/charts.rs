@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
+use crate::machine::workspace;
 use crate::wait::{LATER, until};
-use crate::world::{H100NODE, MIGNODE, World, workspace};
+use crate::world::{H100NODE, MIGNODE, World};
 
 /// The namespace of the simulated boards. It stays as it is between tests.
 pub(crate) const BOARDS: &str = "nvml-sim";

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use rustix::process::Pid;
 
+use crate::machine::workspace;
 use crate::nodes::processes;
 use crate::pods::Pod;
-use crate::world::{World, workspace};
+use crate::world::World;
 
 /// The goal for an agent on a node with 56 slices, in MiB.
 pub(crate) const BUSY_GOAL: f64 = 20.0;

@@ -7,13 +7,16 @@
 //! suite `soundness` can show that they fail where they must: on a device plugin of ours that is broken on purpose
 //! ([`plugin`]).
 //!
-//! [`worlds`] are several such clusters, for tests side by side.
+//! What needs no cluster runs on the [`machine`] alone: a [`stage`] sets up what a test needs when the first one comes that does,
+//! and has several clusters where tests run side by side.
 //!
 //! Node pools have [`pools`] and [`operators`]; where more nodes are needed than there are, a [`fleet`] of simulated ones.
 //! [`inside`] is how this program asks the API server by itself, [`history`] and [`audit`] are what was seen meanwhile.
+//! [`azure`] is migpool's front for Azure's clients, and those clients.
 #![forbid(unsafe_code)]
 
 mod audit;
+mod azure;
 mod bench;
 mod charts;
 mod checks;
@@ -21,6 +24,7 @@ mod fleet;
 mod footprint;
 mod history;
 mod inside;
+mod machine;
 mod nodes;
 mod operators;
 mod plugin;
@@ -29,23 +33,24 @@ mod pools;
 mod recording;
 mod scaling;
 mod seen;
+mod stage;
 mod suite;
 mod suites;
 mod told;
 mod traces;
 mod wait;
 mod world;
-mod worlds;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use clap::Parser;
 use libtest_mimic::{Failed, Trial};
 
+use crate::machine::Machine;
+use crate::stage::Stage;
 use crate::world::World;
-use crate::worlds::Worlds;
 
 /// Tries what migpool promises of a Kubernetes cluster on a real one.
 #[derive(Debug, Parser)]
@@ -112,37 +117,27 @@ fn main() -> ExitCode {
         list: options.list,
         ..Default::default()
     };
-    let fail_fast = options.fail_fast;
-    let keep = options.keep;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     if !options.list {
         println!("seed {seed} (--seed {seed} repeats what is random)");
     }
 
-    let worlds = Arc::new(Worlds::new(options.cluster, seed, keep || fail_fast));
-    // The test that has failed under `--fail-fast`.
-    let stopped: Arc<OnceLock<String>> = Arc::default();
+    let stage = Arc::new(Stage::new(&options, seed));
     let trials = chosen
         .into_iter()
         .map(|chosen| {
-            let (worlds, stopped) = (Arc::clone(&worlds), Arc::clone(&stopped));
+            let stage = Arc::clone(&stage);
             Trial::test(chosen.name.clone(), move || {
-                if let Some(failed) = stopped.get() {
-                    return Err(Failed::from(format!("not run, since {failed} failed")));
-                }
-                let outcome = worlds.with(|world| suite::run(world, &chosen));
-                outcome.map_err(|error| {
-                    if fail_fast {
-                        let _ = stopped.set(chosen.name.clone());
-                    }
-                    Failed::from(format!("{error:#}"))
-                })
+                let outcome = stage.run(&chosen);
+                outcome.map_err(|error| Failed::from(format!("{error:#}")))
             })
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let keep = keep || (fail_fast && conclusion.has_failed());
-    if let Err(error) = worlds.end(keep) {
+
+    // The trials are gone, and with them every other owner.
+    let ended = Arc::into_inner(stage).map(|stage| stage.end(conclusion.has_failed()));
+    if let Some(Err(error)) = ended {
         eprintln!("error: the cluster could not be stopped: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -152,7 +147,8 @@ fn main() -> ExitCode {
 /// Measures on a cluster, and stops that.
 fn measure(options: &Options) -> anyhow::Result<()> {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
-    let world = World::start(&options.cluster, seed, options.keep)?;
+    let machine = Arc::new(Machine::new(&options.cluster, seed)?);
+    let world = World::start(machine, &options.cluster, options.keep)?;
     let measured = bench::run(&world);
     let ended = world.end(options.keep);
     measured.and(ended)

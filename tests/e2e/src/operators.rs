@@ -9,10 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::charts;
+use crate::machine::workspace;
 use crate::pods::Pod;
 use crate::pools;
 use crate::wait::{LATER, until};
-use crate::world::{NAMESPACE, World, workspace};
+use crate::world::{NAMESPACE, World};
 
 /// What the chart's release is called, and with it the operator's service account.
 pub(crate) const RELEASE: &str = "migpool";

@@ -1,6 +1,7 @@
 //! The suites, in the order in which they run. A suite is one file with a list of tests.
 
 mod article;
+mod azure;
 mod bad_input;
 mod faults;
 mod isolation;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Suite> {
     vec![
         Suite::new("soundness", soundness::TESTS),
         Suite::new("article", article::TESTS),
+        Suite::alone("azure", &azure::alone()).and(&azure::tests()),
         Suite::new("isolation", isolation::TESTS),
         Suite::new("restarts", restarts::TESTS),
         Suite::new("faults", faults::TESTS),

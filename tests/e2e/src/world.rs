@@ -1,13 +1,10 @@
 //! The cluster that all tests share, and how they speak to it: with `kubectl` and `helm`, as a person does.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
@@ -15,6 +12,7 @@ use test_cluster::{Cluster, Config, Lifetime, Parts};
 
 use crate::charts::{self, Repository};
 use crate::fleet;
+use crate::machine::{Machine, Said, workspace};
 use crate::nodes::Node;
 use crate::pods::Pod;
 use crate::pools;
@@ -33,53 +31,14 @@ pub(crate) const NAMESPACE: &str = "default";
 /// What tests may leave in their namespace, owners before what they own.
 const LEFTOVERS: &str = "deployments,replicasets,daemonsets,jobs,poddisruptionbudgets,pods";
 
-/// What takes longer is worth a word.
-const NOTABLE: Duration = Duration::from_secs(1);
-
 /// The shared cluster.
 pub(crate) struct World {
     cluster: Cluster,
-    seed: u64,
+    machine: Arc<Machine>,
     runtime: tokio::runtime::Runtime,
-    scratch: tempfile::TempDir,
-    log: Mutex<Log>,
-    log_path: PathBuf,
     repository: OnceLock<Repository>,
     /// Namespaces that were there before any test.
     namespaces: Vec<String>,
-}
-
-/// What was done, line by line.
-struct Log {
-    file: File,
-    started: Instant,
-    /// What was written last, and how often it was not written again.
-    last: (String, u32),
-}
-
-impl Log {
-    fn write(&mut self, line: &str) {
-        if self.last.0 == line {
-            self.last.1 += 1;
-            return;
-        }
-        let at = self.started.elapsed().as_secs_f64();
-        if self.last.1 > 0 {
-            let _ = writeln!(self.file, "         ... {} times more", self.last.1);
-        }
-        let _ = writeln!(self.file, "{at:8.2} {line}");
-        self.last = (line.to_owned(), 0);
-    }
-}
-
-/// What a program that ran to its end said.
-pub(crate) struct Said {
-    /// It succeeded.
-    pub(crate) ok: bool,
-    /// What it wrote to standard output.
-    pub(crate) stdout: String,
-    /// What it wrote to standard error.
-    pub(crate) stderr: String,
 }
 
 impl World {
@@ -87,7 +46,7 @@ impl World {
     ///
     /// # Errors
     /// A part is missing, or does not start.
-    pub(crate) fn start(name: &str, seed: u64, keep: bool) -> anyhow::Result<Self> {
+    pub(crate) fn start(machine: Arc<Machine>, name: &str, keep: bool) -> anyhow::Result<Self> {
         let lifetime = if keep {
             Lifetime::UntilStopped
         } else {
@@ -104,26 +63,12 @@ impl World {
             let parts = Parts::ensure()?;
             Cluster::start(&parts, &config)?
         };
-        let log_path = workspace().join("target").join(format!("{name}.log"));
-        let log = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(&log_path)
-            .with_context(|| format!("cannot write {}", log_path.display()))?;
         let mut world = Self {
             cluster,
-            seed,
+            machine,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
-            scratch: tempfile::tempdir()?,
-            log: Mutex::new(Log {
-                file: log,
-                started: Instant::now(),
-                last: (String::new(), 0),
-            }),
-            log_path,
             repository: OnceLock::new(),
             namespaces: Vec::new(),
         };
@@ -150,7 +95,7 @@ impl World {
         if keep {
             println!(
                 "the cluster is kept; what was done is in {}",
-                self.log_path.display()
+                self.machine.log_path().display()
             );
             return Ok(());
         }
@@ -158,23 +103,24 @@ impl World {
         Ok(())
     }
 
+    /// This machine, for what needs no cluster.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Writes a line to the log of what was done.
     pub(crate) fn log(&self, line: &str) {
-        if let Ok(mut log) = self.log.lock() {
-            log.write(line);
-        }
+        self.machine.log(line);
     }
 
     /// What is random in the test of this name, the same for the same seed.
     pub(crate) fn random(&self, test: &str) -> fastrand::Rng {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, test).hash(&mut hasher);
-        fastrand::Rng::with_seed(hasher.finish())
+        self.machine.random(test)
     }
 
     /// A folder for what tests need on this machine.
     pub(crate) fn scratch(&self) -> &Path {
-        self.scratch.path()
+        self.machine.scratch()
     }
 
     /// The cluster itself, to stop and start its parts.
@@ -208,36 +154,8 @@ impl World {
     ///
     /// # Errors
     /// It can't be started.
-    pub(crate) fn run(&self, mut command: Command, input: Option<&str>) -> anyhow::Result<Said> {
-        let began = Instant::now();
-        command
-            .stdin(if input.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", line_of(&command)))?;
-        if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-            // A program that does not read to the end says why by itself.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        let output = child.wait_with_output()?;
-        let said = Said {
-            ok: output.status.success(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
-        let line = line_of(&command);
-        self.log(&match (said.ok, began.elapsed()) {
-            (false, _) => format!("{line} failed: {}", said.stderr.trim()),
-            (true, took) if took > NOTABLE => format!("{line} ({:.1} s)", took.as_secs_f64()),
-            (true, _) => line,
-        });
-        Ok(said)
+    pub(crate) fn run(&self, command: Command, input: Option<&str>) -> anyhow::Result<Said> {
+        self.machine.run(command, input)
     }
 
     /// Runs a program that has to succeed, and answers with what it wrote.
@@ -245,14 +163,7 @@ impl World {
     /// # Errors
     /// It fails; its own words are the reason.
     pub(crate) fn done(&self, command: Command, input: Option<&str>) -> anyhow::Result<String> {
-        let line = line_of(&command);
-        let said = self.run(command, input)?;
-        ensure!(
-            said.ok,
-            "`{line}` failed: {}",
-            format!("{}\n{}", said.stderr.trim(), said.stdout.trim()).trim()
-        );
-        Ok(said.stdout)
+        self.machine.done(command, input)
     }
 
     /// `kubectl` with these arguments.
@@ -632,23 +543,4 @@ fn all_parts_run(cluster: &Cluster) -> anyhow::Result<()> {
         service.start()?;
     }
     Ok(cluster.wait_until_ready()?)
-}
-
-/// The folder of the checkout.
-pub(crate) fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    fs::canonicalize(here.join("../.."))
-        .unwrap_or_else(|_| here.ancestors().nth(2).unwrap_or(here).to_path_buf())
-}
-
-/// A command's line, without what only leads into the namespaces: that ends with a shell that changes the folder.
-fn line_of(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy())
-        .collect();
-    let program = words.windows(4).position(|words| {
-        words[0] == "-c" && words[1].ends_with(r#"exec "$@""#) && words[2] == "sh"
-    });
-    words[program.map_or(0, |index| index + 4)..].join(" ")
 }

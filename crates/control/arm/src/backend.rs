@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use pool::{NodeProvider, Store, Workloads};
+use pool::{Credentials, NodeProvider, Store, Workloads};
 
+use crate::account::Account;
 use crate::routes::Scheme;
 
 /// Everything that the front needs of the engine behind it.
-pub trait Backend: Store + NodeProvider + Workloads {}
+pub trait Backend: Store + NodeProvider + Workloads + Credentials {}
 
-impl<T: Store + NodeProvider + Workloads> Backend for T {}
+impl<T: Store + NodeProvider + Workloads + Credentials> Backend for T {}
 
 /// What every handler has at hand.
 pub(crate) struct App<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) scheme: Scheme,
+    pub(crate) account: Arc<Account>,
 }
 
 // Derived, it would ask for `B: Clone`.
@@ -23,6 +25,7 @@ impl<B> Clone for App<B> {
         Self {
             backend: Arc::clone(&self.backend),
             scheme: self.scheme,
+            account: Arc::clone(&self.account),
         }
     }
 }

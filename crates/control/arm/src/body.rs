@@ -15,20 +15,24 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ArmError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ArmError> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| {
-                let reason = rejection.body_text();
-                match rejection.into_response().status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => ArmError::content_too_large(&reason),
-                    _ => ArmError::invalid_content(&reason),
-                }
-            })?;
+        let bytes = bytes(request, state).await?;
         // `serde_json` says line and column.
         let object = serde_json::from_slice(&bytes)
             .map_err(|error| ArmError::invalid_content(&error.to_string()))?;
         Ok(Self(object))
     }
+}
+
+/// The bytes of a request's body.
+pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ArmError> {
+    let read = Bytes::from_request(request, state).await;
+    read.map_err(|rejection| {
+        let reason = rejection.body_text();
+        match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ArmError::content_too_large(&reason),
+            _ => ArmError::invalid_content(&reason),
+        }
+    })
 }
 
 impl Body {

@@ -5,7 +5,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use pool::{ClusterKey, GroupKey, Invalid, PoolKey, ProviderError, StoreError, WorkloadError};
+use pool::{
+    ClusterKey, CredentialsError, Deployment, DeploymentKey, GroupKey, Invalid, OperationError,
+    PoolKey, ProviderError, StoreError, SubscriptionId, WorkloadError,
+};
+
+use crate::types::ErrorDetail;
 
 /// An error as Azure Resource Manager answers it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +20,12 @@ pub struct ArmError {
     code: String,
     message: String,
     target: Option<String>,
+    details: Vec<ErrorDetail>,
     shape: Shape,
 }
+
+/// The code of what others changed again and again while it was tried.
+const CHANGED_MEANWHILE: &str = "ConflictingConcurrentWriteNotAllowed";
 
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +37,16 @@ enum Shape {
 }
 
 impl ArmError {
-    fn gateway(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+    /// An error of ARM's gateway: the request did not come to a provider, or has to do with none.
+    #[must_use]
+    pub fn gateway(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let (code, message) = (code.to_owned(), message.into());
         Self {
             status,
             code,
             message,
             target: None,
+            details: Vec::new(),
             shape: Shape::Gateway,
         }
     }
@@ -49,6 +61,7 @@ impl ArmError {
             code,
             message,
             target: None,
+            details: Vec::new(),
             shape,
         }
     }
@@ -59,6 +72,84 @@ impl ArmError {
         &self.message
     }
 
+    /// Whether it is the server's fault, and what was asked may be asked again.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        self.status.is_server_error() || self.code == CHANGED_MEANWHILE
+    }
+
+    /// The error as the end of an operation.
+    pub(crate) fn into_operation_error(self) -> OperationError {
+        OperationError {
+            code: self.code,
+            message: self.message,
+        }
+    }
+
+    pub(crate) fn invalid_deployment(message: &str) -> Self {
+        Self::gateway(StatusCode::BAD_REQUEST, "InvalidDeployment", message)
+    }
+
+    pub(crate) fn invalid_template(reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidTemplate",
+            format!("Deployment template validation failed: '{reason}.'."),
+        )
+    }
+
+    /// A template one of whose resources would be refused.
+    pub(crate) fn invalid_template_deployment(
+        key: &DeploymentKey,
+        resource: &str,
+        inner: &Self,
+    ) -> Self {
+        let message = format!(
+            "The template deployment '{}' is not valid according to the validation procedure: its resource '{resource}' would be refused. See inner errors for details.",
+            key.deployment
+        );
+        let mut error = Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidTemplateDeployment",
+            message,
+        );
+        error.details.push(ErrorDetail {
+            code: inner.code.clone(),
+            message: inner.message.clone(),
+            target: inner.target.clone().or_else(|| Some(resource.to_owned())),
+        });
+        error
+    }
+
+    pub(crate) fn deployment_not_found(key: &DeploymentKey) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "DeploymentNotFound",
+            format!("Deployment '{}' could not be found.", key.deployment),
+        )
+    }
+
+    pub(crate) fn deployment_active(running: &Deployment) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "DeploymentActive",
+            format!(
+                "The deployment with resource id '{}' is active: it is running since {}. Wait until it has ended, or cancel it.",
+                running.key, running.start
+            ),
+        )
+    }
+
+    pub(crate) fn deployment_ended(ended: &Deployment) -> Self {
+        Self::gateway(
+            StatusCode::CONFLICT,
+            "DeploymentCannotBeCancelled",
+            format!(
+                "Deployment '{}' can't be cancelled because it has ended: its provisioning state is '{}'.",
+                ended.key.deployment, ended.state
+            ),
+        )
+    }
+
     pub(crate) fn missing_api_version() -> Self {
         Self::gateway(
             StatusCode::BAD_REQUEST,
@@ -67,13 +158,13 @@ impl ArmError {
         )
     }
 
-    pub(crate) fn no_registered_provider(version: &str, known: &str) -> Self {
+    pub(crate) fn no_registered_provider(kind: &str, version: &str, known: &str) -> Self {
         // Every location is as good as any other here.
         Self::gateway(
             StatusCode::BAD_REQUEST,
             "NoRegisteredProviderFound",
             format!(
-                "No registered resource provider found for location 'global' and API version '{version}' for type 'managedClusters'. The supported api-versions are '{known}'. The supported locations are 'global'."
+                "No registered resource provider found for location 'global' and API version '{version}' for type '{kind}'. The supported api-versions are '{known}'. The supported locations are 'global'."
             ),
         )
     }
@@ -144,6 +235,40 @@ impl ArmError {
             StatusCode::BAD_REQUEST,
             "LocationRequired",
             "The location property is required for this definition.",
+        )
+    }
+
+    pub(crate) fn subscription_not_found(id: &SubscriptionId) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "SubscriptionNotFound",
+            format!("The subscription '{id}' could not be found."),
+        )
+    }
+
+    pub(crate) fn namespace_not_found(namespace: &str, there_are: &str) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "InvalidResourceNamespace",
+            format!("The resource namespace '{namespace}' is invalid. There are '{there_are}'."),
+        )
+    }
+
+    pub(crate) fn feature_not_found(namespace: &str, feature: &str) -> Self {
+        Self::gateway(
+            StatusCode::NOT_FOUND,
+            "FeatureNotFound",
+            format!(
+                "The feature '{feature}' could not be found in the resource namespace '{namespace}'. What is served here needs no registration."
+            ),
+        )
+    }
+
+    pub(crate) fn invalid_filter(filter: &str, reason: &str) -> Self {
+        Self::gateway(
+            StatusCode::BAD_REQUEST,
+            "InvalidFilterInQueryString",
+            format!("The $filter '{filter}' can't be read: {reason}."),
         )
     }
 
@@ -254,10 +379,27 @@ impl ArmError {
             "KubernetesNotAvailable",
             "",
             format!(
-                "The cluster '{}' has no Kubernetes API server: its nodes are processes on this machine, so there is no kubeconfig to hand out. Use 'migpool node list', 'migpool node describe' and 'migpool pod run', or run migpool on a Kubernetes cluster.",
+                "The cluster '{}' has no Kubernetes API server: its nodes are processes on this machine, so there is no kubeconfig to hand out. Use 'migpool node list', 'migpool node describe' and 'migpool pod run' here; to have kubectl, install the migpool chart with arm.enabled=true on a Kubernetes cluster and ask there.",
                 key.cluster
             ),
         )
+    }
+
+    pub(crate) fn cluster_stopped(key: &ClusterKey) -> Self {
+        Self::not_allowed(&format!(
+            "Operation is not allowed: the cluster '{}' is stopped. Start it first.",
+            key.cluster
+        ))
+    }
+
+    /// Something that can't be done to a resource as it is now.
+    pub(crate) fn not_allowed(message: &str) -> Self {
+        Self::provider(StatusCode::CONFLICT, "OperationNotAllowed", "", message)
+    }
+
+    /// Something of AKS that there is none of here.
+    pub(crate) fn not_supported(message: &str) -> Self {
+        Self::provider(StatusCode::BAD_REQUEST, "NotSupported", "", message)
     }
 
     /// An operation that did not end well.
@@ -279,7 +421,7 @@ impl From<StoreError> for ArmError {
         match error {
             StoreError::Conflict { .. } => Self::gateway(
                 StatusCode::CONFLICT,
-                "ConflictingConcurrentWriteNotAllowed",
+                CHANGED_MEANWHILE,
                 "The resource was changed by other requests again and again in the meantime. Try again.",
             ),
             error => {
@@ -289,6 +431,27 @@ impl From<StoreError> for ArmError {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "InternalServerError",
                     message,
+                )
+            }
+        }
+    }
+}
+
+impl From<CredentialsError> for ArmError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Refused(message) => Self::provider(
+                StatusCode::BAD_REQUEST,
+                "CredentialsNotAvailable",
+                "",
+                message,
+            ),
+            CredentialsError::Unavailable(message) => {
+                tracing::error!(error = message, "no kubeconfig could be made");
+                Self::gateway(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalServerError",
+                    format!("No kubeconfig could be made: {message}."),
                 )
             }
         }
@@ -334,6 +497,9 @@ impl IntoResponse for ArmError {
         let mut fields = json!({ "code": self.code, "message": self.message });
         if let Some(target) = self.target {
             fields["target"] = target.into();
+        }
+        if !self.details.is_empty() {
+            fields["details"] = json!(self.details);
         }
         let body = match self.shape {
             Shape::Gateway => json!({ "error": fields }),

@@ -44,6 +44,11 @@ impl<B: Send + Sync> FromRequestParts<App<B>> for Origin {
 }
 
 impl Origin {
+    /// The absolute URL of a path and query.
+    pub(crate) fn url(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.0)
+    }
+
     /// `Azure-AsyncOperation` of an operation of AKS.
     pub(crate) fn operation(
         &self,
@@ -82,6 +87,13 @@ impl Origin {
             "{origin}/subscriptions/{subscription}/operationresults/{id}?api-version={RESOURCES_VERSION}"
         );
         insert(headers, LOCATION.as_str(), &url);
+        retry_after(headers);
+    }
+
+    /// `Azure-AsyncOperation` of an operation on a resource of ARM itself, at this path.
+    pub(crate) fn resource_operation(&self, headers: &mut HeaderMap, path: &str) {
+        let url = self.url(&format!("{path}?api-version={RESOURCES_VERSION}"));
+        insert(headers, AZURE_ASYNC_OPERATION, &url);
         retry_after(headers);
     }
 

@@ -9,8 +9,8 @@ use axum::http::uri::{PathAndQuery, Uri};
 use uuid::Uuid;
 
 use pool::{
-    ClusterKey, ClusterName, GroupKey, Invalid, NodeName, OperationKey, PodName, PoolKey,
-    SubscriptionId,
+    ClusterKey, ClusterName, DeploymentKey, GroupKey, Invalid, NodeName, OperationKey, PodName,
+    PoolKey, SubscriptionId,
 };
 
 use crate::error::ArmError;
@@ -73,6 +73,17 @@ impl Names<'_> {
         Ok(name.parse()?)
     }
 
+    fn operation(&self) -> Result<Uuid, Invalid> {
+        let id = self.text("operation");
+        Uuid::try_parse(id).map_err(|_| {
+            Invalid::new(
+                "InvalidOperationId",
+                None,
+                format!("'{id}' is not the id of an operation."),
+            )
+        })
+    }
+
     fn text(&self, word: &str) -> &str {
         self.0
             .iter()
@@ -129,19 +140,27 @@ impl Named for PoolKey {
     }
 }
 
+impl Named for DeploymentKey {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        Ok(Self {
+            group: GroupKey::named(names)?,
+            deployment: names.get("deployment")?,
+        })
+    }
+}
+
+/// The status of a deployment.
+impl Named for (DeploymentKey, Uuid) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        Ok((DeploymentKey::named(names)?, names.operation()?))
+    }
+}
+
 impl Named for OperationKey {
     fn named(names: &Names<'_>) -> Result<Self, Invalid> {
-        let id = names.text("operation");
-        let id = Uuid::try_parse(id).map_err(|_| {
-            Invalid::new(
-                "InvalidOperationId",
-                None,
-                format!("'{id}' is not the id of an operation."),
-            )
-        })?;
         Ok(Self {
             subscription: names.get("subscription")?,
-            id,
+            id: names.operation()?,
         })
     }
 }
@@ -151,6 +170,13 @@ impl Named for (ClusterKey, NodeName) {
         let node = names.text("node").parse::<NodeName>();
         let node = node.map_err(|error| Invalid::parameter("nodeName", error.to_string()))?;
         Ok((ClusterKey::named(names)?, node))
+    }
+}
+
+impl Named for (PoolKey, NodeName) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let (_, node) = <(ClusterKey, NodeName)>::named(names)?;
+        Ok((PoolKey::named(names)?, node))
     }
 }
 

@@ -16,16 +16,21 @@ use crate::api_version::ApiVersion;
 use crate::backend::{App, Backend};
 use crate::body::Body;
 use crate::error::ArmError;
+use crate::filter::Filter;
 use crate::long_running::Origin;
+use crate::paging::Paging;
 use crate::path::At;
-use crate::types::{GroupProperties, ResourceGroup, ResourceList};
+use crate::types::{GroupProperties, ResourceGroup};
 
 /// How often a change is tried again when somebody else was faster.
 pub(crate) const ATTEMPTS: usize = 8;
 
 const TYPE: &str = "Microsoft.Resources/resourceGroups";
 
-fn resource(group: &Group) -> ResourceGroup {
+/// How many groups a page of their list has.
+const PAGE: usize = 500;
+
+pub(crate) fn resource(group: &Group) -> ResourceGroup {
     ResourceGroup {
         id: group.key.to_string(),
         name: group.key.group.to_string(),
@@ -83,17 +88,23 @@ pub(crate) async fn list<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
     At(subscription): At<SubscriptionId>,
-) -> Result<Json<ResourceList<ResourceGroup>>, ArmError> {
-    let groups = app
+    filter: Filter,
+    paging: Paging,
+) -> Result<Response, ArmError> {
+    let filter = filter.only(&["tagName", "tagValue"])?;
+    let scope = Scope::subscription(&subscription);
+    let after = paging.after(&scope)?;
+    let page = app
         .backend
-        .list::<Group>(&Scope::subscription(&subscription))
+        .list_page::<Group>(&scope, after, paging.top(PAGE)?)
         .await?;
-    Ok(Json(ResourceList::of(
-        groups
-            .iter()
-            .map(|stored| resource(&stored.record))
-            .collect(),
-    )))
+    let groups = page
+        .records
+        .iter()
+        .map(|stored| &stored.record)
+        .filter(|group| filter.allows_tags(&group.tags))
+        .map(resource);
+    Ok(paging.answer(groups.collect(), page.next.as_deref(), &page.unreadable))
 }
 
 pub(crate) async fn show<B: Backend>(
@@ -169,6 +180,48 @@ pub(crate) async fn put<B: Backend>(
     Err(gave_up(&key))
 }
 
+/// Tags, which take the place of those that are there; nothing else of a group can be changed.
+pub(crate) async fn patch<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(key): At<GroupKey>,
+    mut body: Body,
+) -> Result<Json<ResourceGroup>, ArmError> {
+    let tags = match body.take("tags") {
+        None => None,
+        Some(tags) => {
+            body.0.insert("tags".to_owned(), tags);
+            Some(body.texts("tags")?)
+        }
+    };
+    for _ in 0..ATTEMPTS {
+        let stored = usable(&*app.backend, &key).await?;
+        let group = Group {
+            tags: tags.clone().unwrap_or_else(|| stored.record.tags.clone()),
+            ..stored.record
+        };
+        let change = Change::update(&group, stored.revision)?;
+        match app.backend.commit(vec![change]).await {
+            Ok(_) => return Ok(Json(resource(&group))),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(gave_up(&key))
+}
+
+pub(crate) async fn export_template<B: Backend>(
+    State(app): State<App<B>>,
+    _: ApiVersion,
+    At(key): At<GroupKey>,
+) -> Result<(), ArmError> {
+    find(&*app.backend, &key).await?;
+    Err(ArmError::not_supported(
+        "Templates are not written here. Read the resources with 'az resource list' and 'az aks show', and keep the template that you deploy.",
+    ))
+}
+
+/// What is forced, `forceDeletionTypes`, is so anyhow: a pool's nodes are asked to go, and then they go.
 pub(crate) async fn delete<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,

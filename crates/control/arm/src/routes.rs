@@ -1,5 +1,10 @@
 //! Which path leads to which handler.
 
+mod agent_pool;
+mod deployment;
+mod managed_cluster;
+mod subscription;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,9 +14,10 @@ use axum::routing::{get, post};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
+use crate::account::{self, Account};
 use crate::backend::{App, Backend};
 use crate::error::ArmError;
-use crate::{agent_pool, managed_cluster, node, operation, path, pod, request_id, resource_group};
+use crate::{node, operation, path, pod, request_id, resource_group, resource_list};
 
 /// The largest body that is read: ARM's limit of 4 MiB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -34,34 +40,53 @@ impl Scheme {
     }
 }
 
+/// What a front says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontSettings {
+    /// How clients reach it.
+    pub scheme: Scheme,
+    /// Whose resources it has.
+    pub account: Account,
+}
+
 /// The front over `backend`. The controller runs beside it, over the same backend.
-pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
+pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
     const GROUPS: &str = "/subscriptions/{subscription}/resourcegroups";
     const PROVIDER: &str = "/subscriptions/{subscription}/providers/microsoft.containerservice";
     let group = format!("{GROUPS}/{{group}}");
-    let clusters = format!("{group}/providers/microsoft.containerservice/managedclusters");
+    let provider = format!("{group}/providers/microsoft.containerservice");
+    let clusters = format!("{provider}/managedclusters");
     let cluster = format!("{clusters}/{{cluster}}");
-    let pools = format!("{cluster}/agentpools");
     let nodes = format!("{cluster}/providers/migpool.local/nodes");
     let pods = format!("{cluster}/providers/migpool.local/pods");
     let locations = format!("{PROVIDER}/locations/{{location}}");
 
-    let inner = Router::new()
+    let account = Arc::new(settings.account);
+    let inner = agent_pool::routes(&cluster)
+        .merge(agent_pool::snapshots(PROVIDER, &provider))
+        .merge(managed_cluster::routes(&clusters, PROVIDER))
+        .merge(deployment::routes(&group))
+        .merge(subscription::routes())
         .route(GROUPS, get(resource_group::list::<B>))
         .route(
             &group,
             get(resource_group::show::<B>)
                 .head(resource_group::exists::<B>)
                 .put(resource_group::put::<B>)
+                .patch(resource_group::patch::<B>)
                 .delete(resource_group::delete::<B>),
+        )
+        .route(
+            &format!("{group}/resources"),
+            get(resource_list::of_group::<B>),
+        )
+        .route(
+            &format!("{group}/exporttemplate"),
+            post(resource_group::export_template::<B>),
         )
         .route(
             "/subscriptions/{subscription}/operationresults/{operation}",
             get(operation::group_result::<B>),
-        )
-        .route(
-            &format!("{PROVIDER}/managedclusters"),
-            get(managed_cluster::list_of_subscription::<B>),
         )
         .route(
             &format!("{locations}/operations/{{operation}}"),
@@ -70,28 +95,6 @@ pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
         .route(
             &format!("{locations}/operationresults/{{operation}}"),
             get(operation::result::<B>),
-        )
-        .route(&clusters, get(managed_cluster::list::<B>))
-        .route(
-            &cluster,
-            get(managed_cluster::show::<B>)
-                .put(managed_cluster::put::<B>)
-                .delete(managed_cluster::delete::<B>),
-        )
-        .route(
-            &format!("{cluster}/listclusterusercredential"),
-            post(managed_cluster::credential::<B>),
-        )
-        .route(
-            &format!("{cluster}/listclusteradmincredential"),
-            post(managed_cluster::credential::<B>),
-        )
-        .route(&pools, get(agent_pool::list::<B>))
-        .route(
-            &format!("{pools}/{{pool}}"),
-            get(agent_pool::show::<B>)
-                .put(agent_pool::put::<B>)
-                .delete(agent_pool::delete::<B>),
         )
         .route(&nodes, get(node::list::<B>))
         .route(&format!("{nodes}/{{node}}"), get(node::show::<B>))
@@ -110,7 +113,15 @@ pub fn router<B: Backend>(backend: Arc<B>, scheme: Scheme) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(App { backend, scheme });
+        .with_state(App {
+            backend,
+            scheme: settings.scheme,
+            account: Arc::clone(&account),
+        })
+        .layer(axum::middleware::from_fn_with_state(
+            account,
+            account::check,
+        ));
 
     // Around the router, not in it: routing looks at the path that this layer has brought into one case.
     let inner = MapRequestLayer::new(path::in_one_case).layer(inner);

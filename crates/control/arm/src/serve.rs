@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::account::Account;
 use crate::backend::Backend;
-use crate::routes::{Scheme, router};
+use crate::routes::{FrontSettings, Scheme, router};
 
 /// How long requests that are under way at the end may take.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,9 +21,14 @@ const GRACE: Duration = Duration::from_secs(5);
 pub async fn serve<B: Backend>(
     listener: UnixListener,
     backend: Arc<B>,
+    account: Account,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    let server = axum::serve(listener, router(backend, Scheme::Http))
+    let settings = FrontSettings {
+        scheme: Scheme::Http,
+        account,
+    };
+    let server = axum::serve(listener, router(backend, settings))
         .with_graceful_shutdown(cancel.clone().cancelled_owned());
     let too_long = async {
         cancel.cancelled().await;

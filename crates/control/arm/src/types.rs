@@ -8,6 +8,16 @@ use serde_json::{Map, Value};
 
 use pool::{ExecEnvironment, ObservedNode, Pod};
 
+mod agent_pool;
+mod deployment;
+mod managed_cluster;
+mod subscription;
+
+pub use agent_pool::*;
+pub use deployment::*;
+pub use managed_cluster::*;
+pub use subscription::*;
+
 /// A resource in ARM's envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,7 +53,7 @@ pub struct Resource<P> {
 pub struct ResourceList<T> {
     /// The resources.
     pub value: Vec<T>,
-    /// Where the next page is; pages are not used yet.
+    /// The URL of the next page; `None` on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_link: Option<String>,
 }
@@ -106,74 +116,6 @@ pub struct AgentPoolProfile {
     /// The same as in the pool's own body.
     #[serde(flatten)]
     pub properties: AgentPoolProperties,
-}
-
-/// What is particular to an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentPoolProperties {
-    /// How many nodes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<i64>,
-    /// The VM size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vm_size: Option<String>,
-    /// The GPU instance profile: `MIG1g` to `MIG7g`. It can't be changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gpu_instance_profile: Option<String>,
-    /// A layout of its own for each GPU. A property of migpool's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layouts: Option<String>,
-    /// `gpuProfile.nvidia.migStrategy` is migpool's, the rest is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gpu_profile: Option<GpuProfile>,
-    /// `System` or `User`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// Labels for the nodes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_labels: Option<BTreeMap<String, String>>,
-    /// Taints for the nodes: `key=value:effect`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_taints: Option<Vec<String>>,
-    /// Tags.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tags: Option<BTreeMap<String, String>>,
-    /// Where the pool is on its way. Read-only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provisioning_state: Option<String>,
-    /// What is going on, or why it failed. Read-only, a property of migpool's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provisioning_message: Option<String>,
-    /// The version. Read-only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub e_tag: Option<String>,
-    /// Other fields.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-/// What is about the GPUs of an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GpuProfile {
-    /// What is about NVIDIA's GPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nvidia: Option<NvidiaProfile>,
-    /// Other fields.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-/// What is about the NVIDIA GPUs of an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NvidiaProfile {
-    /// `None`, `Single` or `Mixed`. It can't be changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mig_strategy: Option<String>,
-    /// Other fields.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
 }
 
 /// How a long-running operation stands.

@@ -7,9 +7,12 @@ use gpu_node::GpuNode;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
+use pool::Kind;
 use tokio::sync::watch;
 
 use crate::node_pool::NodePool;
+use crate::record_object::{RecordKind, RecordObject, name_of};
+use crate::records::Records;
 use crate::view::Pair;
 
 /// What is watched of the cluster.
@@ -25,6 +28,30 @@ pub struct Caches {
     pub changes: watch::Receiver<u64>,
 }
 
+/// The records of ARM clients beside node pools: how they are written, and what is watched of them.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// How they are read and written.
+    pub records: Records,
+    /// Those that are watched, by their kind.
+    pub watched: Vec<(RecordKind, Store<RecordObject>)>,
+}
+
+impl Arm {
+    /// What is watched of a record.
+    pub(crate) fn watched(&self, kind: Kind, path: &str) -> Option<Arc<RecordObject>> {
+        let (of, store) = self.watched.iter().find(|(of, _)| of.kind == kind)?;
+        let found = store.get(&ObjectRef::new_with(&name_of(path), *of));
+        found.filter(|object| object.spec.path == path)
+    }
+
+    /// All that is watched of a kind.
+    pub(crate) fn all(&self, kind: Kind) -> Vec<Arc<RecordObject>> {
+        let found = self.watched.iter().find(|(of, _)| of.kind == kind);
+        found.map(|(_, store)| store.state()).unwrap_or_default()
+    }
+}
+
 /// [`pool::Store`] and [`pool::NodeProvider`] on a cluster.
 ///
 /// It reads what is watched, and writes to the API server. What it wrote itself counts at once, before the watch tells of
@@ -34,6 +61,8 @@ pub struct KubernetesBackend {
     pub(crate) caches: Caches,
     /// Cluster API's objects may be looked at.
     pub(crate) cluster_api: bool,
+    /// The records of ARM clients, where they are looked after.
+    pub(crate) arm: Option<Arm>,
     /// What was written and not seen yet, by name. Only the operator's loop comes here, one pool at a time.
     written: Mutex<BTreeMap<String, Arc<GpuNode>>>,
 }
@@ -47,11 +76,12 @@ impl std::fmt::Debug for KubernetesBackend {
 impl KubernetesBackend {
     /// A backend over what is watched.
     #[must_use]
-    pub fn new(client: Client, caches: Caches, cluster_api: bool) -> Self {
+    pub fn new(client: Client, caches: Caches, cluster_api: bool, arm: Option<Arm>) -> Self {
         Self {
             client,
             caches,
             cluster_api,
+            arm,
             written: Mutex::default(),
         }
     }

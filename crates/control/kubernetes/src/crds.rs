@@ -9,6 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use crate::node_pool::NodePool;
+use crate::record_object;
 
 /// What the generated files begin with.
 const HEADER: &str =
@@ -20,10 +21,7 @@ const HEADER: &str =
 /// When one can't be written as YAML.
 pub fn custom_resource_definitions() -> Result<Vec<(&'static str, String)>, serde_saphyr::ser::Error>
 {
-    let all = [
-        ("gpunodes.yaml", GpuNode::crd()),
-        ("nodepools.yaml", NodePool::crd()),
-    ];
+    let all = definitions()?;
     all.into_iter()
         .map(|(file, mut crd)| {
             for version in &mut crd.spec.versions {
@@ -40,6 +38,24 @@ pub fn custom_resource_definitions() -> Result<Vec<(&'static str, String)>, serd
         })
         .map(|(file, crd)| Ok((file, format!("{HEADER}{}", serde_saphyr::to_string(&crd)?))))
         .collect()
+}
+
+fn definitions() -> Result<Vec<(&'static str, CustomResourceDefinition)>, serde_saphyr::ser::Error>
+{
+    let mut all = vec![
+        ("gpunodes.yaml", GpuNode::crd()),
+        ("nodepools.yaml", NodePool::crd()),
+    ];
+    for (file, kind) in [
+        ("resourcegroups.yaml", record_object::GROUPS),
+        ("managedclusters.yaml", record_object::CLUSTERS),
+        ("operations.yaml", record_object::OPERATIONS),
+        ("armdeployments.yaml", record_object::DEPLOYMENTS),
+    ] {
+        let crd = record_object::definition(kind);
+        all.push((file, crd.map_err(|error| error.to_string())?));
+    }
+    Ok(all)
 }
 
 /// A node that nothing is wanted of has an empty spec: a server-side apply of nothing would take it away.

@@ -1,4 +1,5 @@
-//! An API server for tests, as far as single objects go: resource versions, conflicts, and merges of lists by name.
+//! An API server for tests, as far as it goes without watches: resource versions, generations, conflicts, finalizers, lists,
+//! and merges of lists by name.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -27,6 +28,10 @@ struct Objects {
     requests: Vec<String>,
     away: bool,
     forbidden: Option<&'static str>,
+    /// How many more writes are answered until nothing is.
+    writes_left: Option<usize>,
+    /// How many writes there were.
+    writes: usize,
 }
 
 impl FakeApi {
@@ -77,6 +82,21 @@ impl FakeApi {
         self.with(|state| state.forbidden = part);
     }
 
+    /// Makes so many more writes, and then answers nothing but 503, as if whoever asks had been killed; `None`: answers all.
+    pub(crate) fn die_after(&self, writes: Option<usize>) {
+        self.with(|state| state.writes_left = writes);
+    }
+
+    /// How many writes were made so far.
+    pub(crate) fn writes(&self) -> usize {
+        self.with(|state| state.writes)
+    }
+
+    /// All objects of a collection.
+    pub(crate) fn list(&self, collection: &str) -> Vec<Value> {
+        self.with(|state| state.items(collection))
+    }
+
     fn with<T>(&self, then: impl FnOnce(&mut Objects) -> T) -> T {
         then(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -86,10 +106,13 @@ async fn handle(
     State(state): State<Arc<Mutex<Objects>>>,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    match state.answer(&method, uri.path(), &body) {
+    let how = headers.get("content-type");
+    let how = how.and_then(|how| how.to_str().ok()).unwrap_or_default();
+    match state.answer(&method, uri.path(), how, &body) {
         Ok(object) => axum::Json(object).into_response(),
         Err((code, reason)) => {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
@@ -103,41 +126,128 @@ async fn handle(
 type Refusal = (u16, &'static str);
 
 impl Objects {
-    fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> Result<Value, Refusal> {
+    fn answer(
+        &mut self,
+        method: &Method,
+        path: &str,
+        how: &str,
+        body: &[u8],
+    ) -> Result<Value, Refusal> {
         self.requests.push(format!("{method} {path}"));
-        if self.away {
+        if self.away || self.writes_left == Some(0) {
             return Err((503, "ServiceUnavailable"));
         }
         if self.forbidden.is_some_and(|part| path.contains(part)) {
             return Err((403, "Forbidden"));
         }
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        if *method == Method::GET {
+            return if is_collection(path) {
+                let items = self.items(path);
+                let metadata = json!({"resourceVersion": self.version.to_string()});
+                Ok(
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}),
+                )
+            } else {
+                self.by_path.get(path).cloned().ok_or((404, "NotFound"))
+            };
+        }
+        let written = self.write(method, path, how, body)?;
+        self.writes += 1;
+        self.writes_left = self.writes_left.map(|left| left - 1);
+        Ok(written)
+    }
+
+    fn items(&self, collection: &str) -> Vec<Value> {
+        let within = |path: &&String| {
+            let rest = path
+                .strip_prefix(collection)
+                .and_then(|rest| rest.strip_prefix('/'));
+            rest.is_some_and(|rest| !rest.contains('/'))
+        };
+        let paths = self.by_path.keys().filter(within);
+        paths
+            .filter_map(|path| self.by_path.get(path).cloned())
+            .collect()
+    }
+
+    fn write(
+        &mut self,
+        method: &Method,
+        path: &str,
+        how: &str,
+        mut body: Value,
+    ) -> Result<Value, Refusal> {
         if *method == Method::POST {
             let name = body["metadata"]["name"].as_str().unwrap_or_default();
             let path = format!("{path}/{name}");
             if self.by_path.contains_key(&path) {
                 return Err((409, "AlreadyExists"));
             }
+            body["metadata"]["uid"] = json!(format!("uid-{}", self.version + 1));
+            body["metadata"]["generation"] = json!(1);
+            body["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
             return Ok(self.store(path, body));
         }
+        let (path, is_status) = match path.strip_suffix("/status") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
         let Some(old) = self.by_path.get(path).cloned() else {
             return Err((404, "NotFound"));
         };
-        match *method {
-            Method::PUT => {
-                let version = &body["metadata"]["resourceVersion"];
-                if !version.is_null() && *version != old["metadata"]["resourceVersion"] {
-                    return Err((409, "Conflict"));
-                }
-                Ok(self.store(path.to_owned(), body))
+        let asked = match *method {
+            Method::DELETE => &body["preconditions"],
+            _ => &body["metadata"],
+        };
+        for field in ["resourceVersion", "uid"] {
+            if !asked[field].is_null() && asked[field] != old["metadata"][field] {
+                return Err((409, "Conflict"));
             }
-            Method::PATCH => {
-                let mut new = old;
-                merge(&mut new, &body);
-                Ok(self.store(path.to_owned(), new))
-            }
-            _ => Ok(old),
         }
+        let mut new = old.clone();
+        match *method {
+            Method::DELETE => {
+                let finalizers = old["metadata"]["finalizers"].as_array();
+                if finalizers.is_none_or(Vec::is_empty) {
+                    self.by_path.remove(path);
+                    return Ok(old);
+                }
+                new["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            Method::PUT => {
+                // A status of its own is not written with the rest.
+                let status = old["status"].clone();
+                new = body;
+                if path.contains("/nodepools/") && !status.is_null() {
+                    new["status"] = status;
+                }
+            }
+            _ if how.contains("apply") || how.contains("/merge-patch") => {
+                for (part, value) in body.as_object().into_iter().flatten() {
+                    match part.as_str() {
+                        "metadata" => {
+                            for (field, value) in value.as_object().into_iter().flatten() {
+                                new["metadata"][field] = value.clone();
+                            }
+                        }
+                        "status" if !is_status => {}
+                        _ => new[part] = value.clone(),
+                    }
+                }
+            }
+            _ => merge(&mut new, &body),
+        }
+        if new["spec"] != old["spec"] {
+            let generation = old["metadata"]["generation"].as_u64().unwrap_or_default();
+            new["metadata"]["generation"] = json!(generation + 1);
+        }
+        let finalizers = new["metadata"]["finalizers"].as_array();
+        if !new["metadata"]["deletionTimestamp"].is_null() && finalizers.is_none_or(Vec::is_empty) {
+            self.by_path.remove(path);
+            return Ok(new);
+        }
+        Ok(self.store(path.to_owned(), new))
     }
 
     fn store(&mut self, path: String, mut object: Value) -> Value {
@@ -146,6 +256,14 @@ impl Objects {
         self.by_path.insert(path, object.clone());
         object
     }
+}
+
+/// Whether a path ends with a resource and not with an object.
+fn is_collection(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let before = if parts.first() == Some(&"api") { 2 } else { 3 };
+    let rest = parts.get(before..).unwrap_or_default();
+    matches!(rest, [_] | ["namespaces", _, _])
 }
 
 /// A strategic merge, whose lists are all merged by name.

@@ -26,14 +26,17 @@ mod leader;
 mod metrics;
 pub mod node_pool;
 mod operator;
+mod parents;
 mod people;
 mod provider;
+pub mod record_object;
+pub mod records;
 pub mod status;
 mod store;
 pub mod view;
 mod webhook;
 
-pub use backend::{Caches, KubernetesBackend};
+pub use backend::{Arm, Caches, KubernetesBackend};
 pub use client::ClientError;
 pub use crds::{custom_resource_definitions, reference};
 pub use node_pool::{NodePool, NodePoolSpec, NodePoolStatus};

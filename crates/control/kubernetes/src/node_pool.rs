@@ -18,6 +18,8 @@ use kube::{CustomResource, KubeSchema};
 use pool::{Rollout, Slices};
 use serde::{Deserialize, Serialize};
 
+use crate::record_object::LastOperation;
+
 /// The finalizer of a pool: its nodes are given back first.
 pub const FINALIZER: &str = "migpool.dev/nodes";
 
@@ -46,7 +48,7 @@ pub const FINALIZER: &str = "migpool.dev/nodes";
     printcolumn(name = "State", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
-    validation = Rule::new("self.metadata.name.matches('^[a-z][a-z0-9]{0,11}$')")
+    validation = Rule::new("self.metadata.name.matches('^[a-z][a-z0-9]{0,11}(-[0-9a-f]{8})?$')")
         .message("The value of parameter agentPoolProfile.name is invalid: a node pool's name is a lower-case letter and up to 11 more lower-case letters and digits."),
 )]
 #[serde(rename_all = "camelCase")]
@@ -64,6 +66,10 @@ pub const FINALIZER: &str = "migpool.dev/nodes";
     .message("Changing property 'properties.migStrategy' is not allowed. Add another node pool with the one that is wanted, and delete this one."))]
 #[x_kube(validation = Rule::new("has(self.clusterName) == has(oldSelf.clusterName) && (!has(self.clusterName) || self.clusterName == oldSelf.clusterName)")
     .message("Changing property 'properties.clusterName' is not allowed."))]
+#[x_kube(validation = Rule::new("has(self.resourceGroup) == has(oldSelf.resourceGroup) && (!has(self.resourceGroup) || self.resourceGroup == oldSelf.resourceGroup)")
+    .message("Changing property 'properties.resourceGroup' is not allowed."))]
+#[x_kube(validation = Rule::new("has(self.subscription) == has(oldSelf.subscription) && (!has(self.subscription) || self.subscription == oldSelf.subscription)")
+    .message("Changing property 'properties.subscription' is not allowed."))]
 #[x_kube(validation = Rule::new("self.provider == oldSelf.provider")
     .message("Changing property 'properties.provider' is not allowed. Add another node pool with the one that is wanted, and delete this one."))]
 #[x_kube(validation = Rule::new("self.mode != 'System' || self.count >= 1")
@@ -73,6 +79,14 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub cluster_name: Option<String>,
+    /// The resource group of that cluster; `kubernetes` without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 90))]
+    pub resource_group: Option<String>,
+    /// The subscription of that resource group; all zeros without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 36, max = 36))]
+    pub subscription: Option<String>,
     /// The VM size of the nodes: `Standard_ND96asr_v4`. A node has it by its label node.kubernetes.io/instance-type, or,
     /// without that label, by its GPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,9 +131,95 @@ pub struct NodePoolSpec {
     /// (through the API, as far as their PodDisruptionBudgets allow).
     #[serde(default)]
     pub drain: Drain,
+    /// Running, or Stopped: without nodes for a while. The count is kept.
+    #[serde(default, skip_serializing_if = "Power::is_running")]
+    pub power: Power,
     /// Where the nodes come from.
     #[serde(default)]
     pub provider: Provider,
+    /// What clients of Azure Resource Manager asked besides. Only migpool writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<Arm>,
+}
+
+/// Whether a pool has nodes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum Power {
+    /// As many as it counts.
+    #[default]
+    Running,
+    /// None, for a while.
+    Stopped,
+}
+
+impl Power {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes fields by reference"
+    )]
+    fn is_running(&self) -> bool {
+        *self == Self::Running
+    }
+}
+
+/// What clients of Azure Resource Manager asked besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Arm {
+    /// Tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Properties that mean nothing here and are given back as they came, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<String>,
+    /// The bounds of the cluster autoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_scaling: Option<Bounds>,
+    /// The list of profiles that the layout was asked by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_profiles: Option<ListedProfiles>,
+    /// What was asked last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// The bounds of the cluster autoscaler.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Bounds {
+    /// The least number of nodes.
+    pub min_count: u32,
+    /// The greatest number of nodes.
+    pub max_count: u32,
+}
+
+/// A list of profiles, and the layout that it means. It holds as long as the pool has that layout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ListedProfiles {
+    /// The profiles: MIG1g, MIG3g.
+    pub profiles: Vec<String>,
+    /// The layout.
+    pub layouts: String,
+}
+
+/// Where a client of Azure Resource Manager sent the pool. It holds until the status is about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// Which request it was.
+    pub id: String,
+    /// The state, with ARM's words: Creating, Updating, Scaling, Deleting, Canceled.
+    pub state: String,
+    /// The operation by which the client follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Nodes that were named to go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<String>,
 }
 
 fn one() -> i32 {
@@ -226,6 +326,12 @@ pub struct NodePoolStatus {
     /// Where the pool is on its way, with ARM's words: Creating, Updating, Scaling, Deleting, Succeeded, Failed.
     #[serde(default)]
     pub phase: String,
+    /// What a client of Azure Resource Manager asked last, if all of this is about that: the id of spec.arm.asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// The last operation that came to an end, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_operation: Option<LastOperation>,
     /// The same in migpool's: the reason of the condition that tells most.
     #[serde(default)]
     pub reason: String,
@@ -248,6 +354,12 @@ pub struct NodePoolStatus {
     #[serde(default)]
     #[schemars(with = "SlicesStatus")]
     pub slices: Slices,
+    /// Stopped: they are not to be there, since the pool or its cluster is stopped.
+    #[serde(default, skip_serializing_if = "Power::is_running")]
+    pub power: Power,
+    /// Those of the nodes that were named to go which are still there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<String>,
     /// How far a change of layout has come: `settled` is what all nodes had last, `refused` what a node could not take.
     #[serde(default)]
     #[schemars(with = "RolloutStatus")]

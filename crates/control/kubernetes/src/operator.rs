@@ -14,13 +14,13 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use pool::controller::Round;
-use pool::{ControllerError, ProviderError, StoreError};
+use pool::{ControllerError, Invalid, ProviderError, ProvisioningState, StoreError};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Caches, KubernetesBackend};
+use crate::backend::{Arm, Caches, KubernetesBackend};
 use crate::certificate::{Serving, WebhookIdentity};
 use crate::client::ClientError;
 use crate::events::Story;
@@ -28,6 +28,9 @@ use crate::http::{Heartbeat, Sources};
 use crate::leader::{Leadership, Mandate};
 use crate::metrics::{Metrics, PoolFigures};
 use crate::node_pool::NodePool;
+use crate::parents::{Look, Parents};
+use crate::record_object::{KINDS, RecordKind, RecordObject};
+use crate::records::Records;
 use crate::{client, convert, http, status, view, webhook};
 
 /// Nothing may have been missed; but a look now and then costs little.
@@ -72,6 +75,8 @@ pub struct OperatorConfig {
     pub webhook: Option<WebhookConfig>,
     /// Cluster API's objects may be looked at.
     pub cluster_api: bool,
+    /// Look after the records of ARM clients: groups, clusters and operations.
+    pub arm: bool,
 }
 
 /// Where the webhook answers, and how the API server knows it.
@@ -121,7 +126,7 @@ pub async fn run(config: OperatorConfig, stop: CancellationToken) -> Result<(), 
         namespace: config.namespace.clone(),
         lease: config.lease.clone(),
     };
-    let watched = Watched::start(&client, &serving);
+    let watched = Watched::start(&client, config.arm, &serving);
     let heartbeat = Heartbeat::new();
     let (synced, is_synced) = watch::channel(false);
     let address = config.listen;
@@ -229,15 +234,22 @@ pub(crate) enum RoundError {
 pub(crate) struct Watched {
     pub(crate) nodes: Store<Node>,
     pub(crate) gpu_nodes: Store<GpuNode>,
+    /// Records of ARM clients, where they are looked after.
+    pub(crate) records: Vec<(RecordKind, Store<RecordObject>)>,
     changed: watch::Sender<u64>,
 }
 
 impl Watched {
-    pub(crate) fn start(client: &Client, stop: &CancellationToken) -> Self {
+    pub(crate) fn start(client: &Client, arm: bool, stop: &CancellationToken) -> Self {
         let changed = watch::Sender::new(0);
+        let kinds = KINDS.iter().filter(|_| arm);
+        let strip = |object: &mut RecordObject| object.metadata.managed_fields = None;
         Self {
-            nodes: follow(client, view::strip_node, &changed, stop),
-            gpu_nodes: follow(client, view::strip_gpu_node, &changed, stop),
+            nodes: follow(client, (), view::strip_node, &changed, stop),
+            gpu_nodes: follow(client, (), view::strip_gpu_node, &changed, stop),
+            records: kinds
+                .map(|kind| (*kind, follow(client, *kind, strip, &changed, stop)))
+                .collect(),
             changed,
         }
     }
@@ -246,27 +258,28 @@ impl Watched {
     pub(crate) async fn synced(&self) {
         let _ = self.nodes.wait_until_ready().await;
         let _ = self.gpu_nodes.wait_until_ready().await;
+        for (_, records) in &self.records {
+            let _ = records.wait_until_ready().await;
+        }
     }
 }
 
 /// Keeps all objects of a kind, each cut down to what is looked at.
 fn follow<K>(
     client: &Client,
+    kind: K::DynamicType,
     strip: fn(&mut K),
     changed: &watch::Sender<u64>,
     stop: &CancellationToken,
 ) -> Store<K>
 where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Eq + std::hash::Hash,
 {
-    let (store, writer) = reflector::store();
-    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+    let writer = reflector::store::Writer::new(kind.clone());
+    let store = writer.as_reader();
+    let api = Api::<K>::all_with(client.clone(), &kind);
+    let events = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(strip)
         .reflect(writer)
@@ -282,7 +295,7 @@ where
             match event {
                 Some(Ok(_)) => changed.send_modify(|count| *count += 1),
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "{} can't be watched; trying again", K::plural(&()));
+                    tracing::warn!(%error, "{} can't be watched; trying again", K::plural(&kind));
                 }
                 None => return,
             }
@@ -330,10 +343,15 @@ async fn lead(
         gpu_nodes: watched.gpu_nodes.clone(),
         changes: watched.changed.subscribe(),
     };
+    let arm = config.arm.then(|| Arm {
+        records: Records::new(client.clone()),
+        watched: watched.records.clone(),
+    });
     let backend = Arc::new(KubernetesBackend::new(
         client.clone(),
         caches,
         config.cluster_api,
+        arm.clone(),
     ));
     let reporter = kube::runtime::events::Reporter {
         controller: "migpool-operator".to_owned(),
@@ -377,6 +395,12 @@ async fn lead(
             }
         }
     };
+    let parents = async {
+        match arm {
+            Some(arm) => look_after(arm, &context, watched.changed.subscribe()).await,
+            None => std::future::pending().await,
+        }
+    };
     // The controller would also wait for what it is to look at again in minutes.
     let ended = async {
         stop.cancelled().await;
@@ -387,7 +411,33 @@ async fn lead(
     tokio::select! {
         () = rounds => {}
         () = orphans => {}
+        () = parents => {}
         () = ended => {}
+    }
+}
+
+/// Looks after the records of ARM clients, after every change and now and then.
+async fn look_after(arm: Arm, context: &Context, mut changes: watch::Receiver<u64>) {
+    let mut parents = Parents::new(arm, Arc::clone(&context.backend));
+    loop {
+        changes.mark_unchanged();
+        let mut look = Look::AtRest;
+        if context.leads.holds() {
+            look = parents.round(Instant::now(), jiff::Timestamp::now()).await;
+        }
+        let rest = match look {
+            Look::Again => AGAIN,
+            Look::AtRest => ORPHANS,
+        };
+        tokio::time::sleep(GATHER).await;
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            more = changes.changed() => {
+                if more.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -461,17 +511,25 @@ async fn bring(object: &NodePool, context: &Context) -> Result<Action, RoundErro
     }
     let pairs = backend.pairs_of(object);
     backend.finish_releases(&pairs).await?;
-    if let Err(error) = convert::spec(object) {
-        if is_leaving {
-            return backend.give_all_back(object).await;
+    let checked = convert::record(object).and_then(|record| {
+        backend.is_the_one(object, &record.key)?;
+        Ok(record)
+    });
+    let record = match checked {
+        Ok(record) => record,
+        Err(_) if is_leaving => return backend.give_all_back(object).await,
+        Err(error) => {
+            let said = status::of_invalid(object, &error, jiff::Timestamp::now());
+            backend.write_status(object, said).await?;
+            return Ok(Action::await_change());
         }
-        let said = status::of_invalid(object, &error, jiff::Timestamp::now());
-        backend.write_status(object, said).await?;
-        return Ok(Action::await_change());
-    }
-    let Ok(key) = convert::key(object) else {
-        return Ok(Action::await_change());
     };
+    if !is_leaving && record.provisioning_state == ProvisioningState::Deleting {
+        // An ARM client's word for what `kubectl delete` says.
+        backend.delete(object).await?;
+        return Ok(Action::requeue(AGAIN));
+    }
+    let key = record.key;
     let nodes = backend.nodes_of(object);
     Ok(
         match context.controller.round_of_pool(&key, &nodes).await? {
@@ -483,6 +541,38 @@ async fn bring(object: &NodePool, context: &Context) -> Result<Action, RoundErro
 }
 
 impl KubernetesBackend {
+    /// Whether this object is the pool of this key: two may say so.
+    fn is_the_one(&self, object: &NodePool, key: &pool::PoolKey) -> Result<(), Invalid> {
+        let one = self.object(&pool::Key::path(key));
+        match one.filter(|one| one.uid() != object.uid()) {
+            None => Ok(()),
+            Some(one) => Err(Invalid::parameter(
+                "agentPoolProfile.name",
+                format!(
+                    "NodePool {} is node pool {} of cluster {} already. Delete this one.",
+                    one.name_any(),
+                    key.pool,
+                    key.cluster.cluster
+                ),
+            )),
+        }
+    }
+
+    /// Asks the API server for a pool's end. It stays until its nodes were given back.
+    async fn delete(&self, object: &NodePool) -> Result<(), StoreError> {
+        let parameters = kube::api::DeleteParams {
+            preconditions: Some(kube::api::Preconditions {
+                uid: object.uid(),
+                resource_version: object.resource_version(),
+            }),
+            ..kube::api::DeleteParams::default()
+        };
+        let deleted = self.pools().delete(&object.name_any(), &parameters).await;
+        deleted
+            .map(drop)
+            .map_err(|error| crate::store::failed(object, &error))
+    }
+
     /// Gives the nodes of a pool back that makes no sense and is being deleted.
     async fn give_all_back(&self, object: &NodePool) -> Result<Action, RoundError> {
         let pairs = self.pairs_of(object);

@@ -84,7 +84,7 @@ impl NodeProvider for KubernetesBackend {
 
 impl KubernetesBackend {
     fn pool(&self, key: &PoolKey) -> Option<Arc<NodePool>> {
-        self.caches.pools.get(&ObjectRef::new(key.pool.as_str()))
+        self.object(&pool::Key::path(key))
     }
 
     /// The nodes of a pool.
@@ -174,8 +174,10 @@ impl KubernetesBackend {
     async fn update(&self, spec: NodeSpec) -> Result<(), ProviderError> {
         let name = spec.name.to_string();
         let pair = self.pair(&name).ok_or_else(|| gone(&name))?;
-        let is_ours = pair.gpu_node.spec.pool.as_ref();
-        if is_ours.is_none_or(|pool| pool.name != spec.pool.pool.as_str()) {
+        let is_ours = self
+            .pool(&spec.pool)
+            .is_some_and(|pool| is_of(&pair, &pool));
+        if !is_ours {
             return Err(ProviderError::Unavailable(format!(
                 "node {name} is not in node pool {} any more",
                 spec.pool.pool

@@ -1,7 +1,10 @@
-//! [`pool::Store`] over the custom resources.
+//! [`pool::Store`] over what the operator watches.
 //!
-//! A pool's record is its `NodePool` object: the spec is a person's, the rest is in the status. The resource group and the
-//! cluster that a pool is said to be in are names in its key and no objects; operations are those of ARM clients alone.
+//! A pool's record is its `NodePool` object: the spec is a person's or an ARM client's, the rest is in the status, which the
+//! operator alone writes. The records of ARM clients beside it are those of [`Records`](crate::records::Records), where the
+//! operator is to look after them; else there are none.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -13,22 +16,34 @@ use tokio::sync::watch;
 
 use crate::backend::KubernetesBackend;
 use crate::node_pool::{FINALIZER, NodePool, NodePoolStatus};
+use crate::records::{raw, revision};
 use crate::{convert, status};
 
 impl Store for KubernetesBackend {
     async fn read(&self, kind: Kind, path: &str) -> Result<Option<RawRecord>, StoreError> {
-        if kind != Kind::NodePool {
-            return Ok(None);
+        if kind == Kind::NodePool {
+            let found = self.object(path);
+            return found.map(|object| raw(&object, path)).transpose();
         }
-        match self.object(path) {
-            Some(object) => raw(&object, path).map(Some),
-            None => Ok(None),
+        let Some(arm) = &self.arm else {
+            return Ok(None);
+        };
+        match kind {
+            // Every round of a pool asks for its cluster, and comes again when that changes.
+            Kind::Cluster => {
+                let found = arm.watched(kind, path);
+                found.map(|object| object.raw(kind)).transpose()
+            }
+            kind => arm.records.read(kind, path).await,
         }
     }
 
     async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
         if kind != Kind::NodePool {
-            return Ok(Vec::new());
+            return match &self.arm {
+                Some(arm) => arm.records.scan(kind, scope).await,
+                None => Ok(Vec::new()),
+            };
         }
         let mut records = Vec::new();
         for object in self.caches.pools.state() {
@@ -44,17 +59,31 @@ impl Store for KubernetesBackend {
         Ok(records)
     }
 
+    /// The pool first, and then the operations that end with it: until they are told, the pool's status says how they ended
+    /// ([`crate::parents`]).
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
+        let is_of_pool = |change: &&Change| change.subject().0 == Kind::NodePool;
         // The API server changes one object at a time.
-        if let [_, second, ..] = changes.as_slice() {
+        if let Some(second) = changes.iter().filter(is_of_pool).nth(1) {
             let (kind, path) = second.subject();
             return Err(StoreError::Unavailable(format!(
                 "a cluster can't change {kind} {path} and another record in one step"
             )));
         }
-        let mut revisions = Vec::new();
+        let mut revisions = Vec::with_capacity(changes.len());
+        let mut others = Vec::new();
         for change in changes {
-            revisions.push(self.change(change).await?);
+            if change.subject().0 == Kind::NodePool {
+                revisions.push(self.change(change).await?);
+            } else {
+                revisions.push(None);
+                others.push(change);
+            }
+        }
+        if let (Some(arm), false) = (&self.arm, others.is_empty())
+            && let Err(error) = arm.records.commit(others).await
+        {
+            tracing::warn!(%error, "the end of an operation is told later");
         }
         Ok(revisions)
     }
@@ -65,19 +94,17 @@ impl Store for KubernetesBackend {
 }
 
 impl KubernetesBackend {
-    fn object(&self, path: &str) -> Option<std::sync::Arc<NodePool>> {
-        let name = path.rsplit('/').next()?;
-        self.caches.pools.get(&ObjectRef::new(name))
+    /// The object of a pool, by [`pool::Key::path`].
+    pub(crate) fn object(&self, path: &str) -> Option<Arc<NodePool>> {
+        let mut named = convert::names(path)
+            .into_iter()
+            .filter_map(|name| self.caches.pools.get(&ObjectRef::new(&name)));
+        named.find(|object| convert::key(object).is_ok_and(|key| pool::Key::path(&key) == path))
     }
 
     async fn change(&self, change: Change) -> Result<Option<Revision>, StoreError> {
         let (kind, path) = change.subject();
         let path = path.to_owned();
-        if kind != Kind::NodePool {
-            return Err(StoreError::Unavailable(format!(
-                "a cluster keeps node pools, and no {kind}"
-            )));
-        }
         let conflict = || StoreError::Conflict {
             kind,
             path: path.clone(),
@@ -188,28 +215,7 @@ fn applied(object: &NodePool, mut body: Value) -> Value {
     body
 }
 
-/// The version of an object. The API server's own numbers, which Kubernetes lets be compared.
-fn revision(object: &NodePool) -> Revision {
-    let version = object.resource_version().unwrap_or_default();
-    Revision(version.parse().unwrap_or_default())
-}
-
-fn raw(object: &NodePool, path: &str) -> Result<RawRecord, StoreError> {
-    let unreadable = |reason: String| StoreError::Unreadable {
-        kind: Kind::NodePool,
-        path: path.to_owned(),
-        reason,
-    };
-    let record = convert::record(object).map_err(|error| unreadable(error.message))?;
-    Ok(RawRecord {
-        kind: Kind::NodePool,
-        path: path.to_owned(),
-        revision: revision(object),
-        body: serde_json::to_value(record).map_err(|error| unreadable(error.to_string()))?,
-    })
-}
-
-fn failed(object: &NodePool, error: &kube::Error) -> StoreError {
+pub(crate) fn failed(object: &NodePool, error: &kube::Error) -> StoreError {
     match error {
         kube::Error::Api(status) if status.code == 409 || status.code == 404 => {
             StoreError::Conflict {

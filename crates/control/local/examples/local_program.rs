@@ -1,6 +1,6 @@
 //! The program that the tests of this crate give to the local engine in migpool's place: its
 //! `pod-shim` is the real one, its `agent` a device plugin of 56 invented devices on a real socket, and
-//! `keep STATE PODS` is a control plane to be killed.
+//! `keep STATE PODS` is a control plane to be killed, and `front STATE` an API over the store alone, to be killed too.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,14 @@ use kubelet_api::device_plugin::v1beta1::{
     PreferredAllocationRequest, PreferredAllocationResponse, RegisterRequest, VERSION,
 };
 use kubelet_api::uds;
+use migpool_local::store::Database;
 use migpool_local::{Running, UpConfig, shim::ShimArgs};
-use pool::{Action, NodeProvider, Workloads};
+use pool::{Action, Controller, NodeProvider, Workloads};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+#[path = "../tests/common/front.rs"]
+mod front;
 #[path = "../tests/common/model.rs"]
 mod model;
 
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
             match arguments.first().map(String::as_str) {
                 Some("agent") => agent(&arguments).await,
                 Some("keep") => keep(&arguments).await,
+                Some("front") => serve(&arguments).await,
                 _ => Err("unknown role".into()),
             }
         })
@@ -84,6 +88,22 @@ async fn keep(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             .await?;
     }
     std::future::pending().await
+}
+
+/// Answers on a socket beside the store, with its controller, until it is killed.
+async fn serve(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let state_dir = PathBuf::from(arguments.get(1).ok_or("no state folder")?);
+    let backend = front::Backend::over(Database::open(&state_dir.join("migpool.db"))?);
+    let socket = state_dir.join("api.sock");
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = tokio::net::UnixListener::bind(&socket)?;
+    let controller = Controller::new(backend.clone(), backend.clone());
+    tokio::spawn(controller.run(std::future::pending()));
+    axum::serve(listener, backend.router()).await?;
+    Ok(())
 }
 
 async fn agent(arguments: &[String]) -> Result<(), Box<dyn Error>> {

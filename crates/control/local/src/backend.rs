@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pool::{
-    Action, Change, ClusterKey, ExecEnvironment, Invalid, Kind, NodeProvider, ObservedNode, Pod,
-    PodName, ProviderError, RawRecord, Revision, Scope, Store, StoreError, WorkloadError,
-    Workloads,
+    Action, Change, Changed, ClusterKey, Credentials, ExecEnvironment, Invalid, Kind, NodeProvider,
+    ObservedNode, Page, Pod, PodName, ProviderError, RawRecord, Revision, Scope, Store, StoreError,
+    WorkloadError, Workloads,
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::engine::Message;
 use crate::pod::manifest;
@@ -78,12 +78,26 @@ impl Store for LocalBackend {
         self.database.scan(kind, scope).await
     }
 
+    async fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RawRecord>, StoreError> {
+        self.database.page(kind, scope, after, limit).await
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
         self.database.commit(changes).await
     }
 
     fn store_changes(&self) -> watch::Receiver<u64> {
         self.database.store_changes()
+    }
+
+    fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
+        self.database.record_changes()
     }
 }
 
@@ -100,6 +114,9 @@ impl NodeProvider for LocalBackend {
         self.changes.clone()
     }
 }
+
+/// Its nodes are processes: there is no Kubernetes to lead to.
+impl Credentials for LocalBackend {}
 
 impl Workloads for LocalBackend {
     async fn run_pod(

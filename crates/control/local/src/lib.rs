@@ -26,4 +26,4 @@ pub mod store;
 pub mod up;
 
 pub use pod::shim;
-pub use up::{Running, UpConfig, UpError, up};
+pub use up::{BesideError, Running, UpConfig, UpError, up, up_beside};

@@ -11,9 +11,10 @@ mod world;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use pool::Changed;
 use rusqlite::{Connection, ErrorCode, Transaction};
 use rusqlite_migration::{M, Migrations};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use world::{NodeRow, PodRow};
 
@@ -66,7 +67,11 @@ pub struct Database {
     jobs: mpsc::UnboundedSender<Job>,
     path: PathBuf,
     changes: watch::Sender<u64>,
+    changed: broadcast::Sender<Changed>,
 }
+
+/// How many commits whoever follows the changed records may fall behind.
+const BEHIND: usize = 1024;
 
 impl Database {
     /// Opens the database, making or migrating it.
@@ -108,7 +113,23 @@ impl Database {
             jobs,
             path: path.to_owned(),
             changes: watch::Sender::new(0),
+            changed: broadcast::Sender::new(BEHIND),
         })
+    }
+
+    /// Runs `work`, which reads with one statement. It needs no transaction of its own.
+    async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Nobody may wait any more.
+            let _ = answer.send(work(connection));
+        });
+        self.jobs.send(job).map_err(|_| DatabaseError::Closed)?;
+        let found = answered.await.map_err(|_| DatabaseError::Closed)?;
+        found.map_err(|error| describe(&self.path, &error))
     }
 
     /// Runs `work` in one transaction: all of it happens, or none.

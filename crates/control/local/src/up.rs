@@ -1,6 +1,7 @@
 //! The control plane of one machine: [`up`].
 
 use std::fs::{self, Permissions};
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,13 @@ pub enum UpError {
         /// What the system said.
         source: notify::Error,
     },
+    /// What answers beside the socket could not start, or failed.
+    #[error("{0}")]
+    Beside(#[source] BesideError),
 }
+
+/// Why a front that answers beside the socket could not start, or failed.
+pub type BesideError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A control plane that runs: its backend, and what keeps it.
 #[derive(Debug)]
@@ -134,17 +141,49 @@ impl Running {
 /// # Errors
 /// When the state folder cannot be used, or the store or the socket fails.
 pub async fn up(config: UpConfig, cancel: CancellationToken) -> Result<(), UpError> {
+    up_beside(config, cancel, |_, cancel| async move {
+        cancel.cancelled().await;
+        Ok(())
+    })
+    .await
+}
+
+/// Runs the control plane as [`up`] does, and beside its socket whatever `beside` makes of the same
+/// backend. That is asked for once the state folder is this process's own, and has to end when the
+/// token that it is given is cancelled; when it ends before, everything does.
+///
+/// # Errors
+/// As [`up`], and [`UpError::Beside`] with the error of what `beside` made.
+pub async fn up_beside<F, B>(
+    config: UpConfig,
+    cancel: CancellationToken,
+    beside: F,
+) -> Result<(), UpError>
+where
+    F: FnOnce(LocalBackend, CancellationToken) -> B,
+    B: Future<Output = Result<(), BesideError>>,
+{
     // A failure in here ends everything, and nothing else of the caller's.
     let cancel = cancel.child_token();
     let running = Running::start(&config, cancel.clone()).await?;
     let socket = running.folder.api_socket();
-    let served = serve(&running, &socket, config.ready.as_ref(), cancel.clone()).await;
-    cancel.cancel();
+    let on_socket = async {
+        let served = serve(&running, &socket, config.ready.as_ref(), cancel.clone()).await;
+        cancel.cancel();
+        served
+    };
+    let beside = async {
+        let served = beside(running.backend(), cancel.clone()).await;
+        cancel.cancel();
+        served
+    };
+    let (on_socket, beside) = tokio::join!(on_socket, beside);
     if let Err(error) = fs::remove_file(&socket) {
         tracing::debug!(%error, "the API's socket was gone already");
     }
     running.ended().await;
-    served.map_err(|source| UpError::Socket { socket, source })
+    on_socket.map_err(|source| UpError::Socket { socket, source })?;
+    beside.map_err(UpError::Beside)
 }
 
 async fn serve(
@@ -162,18 +201,24 @@ async fn serve(
     fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     let controller = Controller::new(running.backend(), running.backend());
     let controller = tokio::spawn(controller.run(cancel.clone().cancelled_owned()));
+    let deployer = arm::Deployer::new(std::sync::Arc::new(running.backend()));
+    let deployer = tokio::spawn(deployer.run(cancel.clone().cancelled_owned()));
     if let Some(ready) = ready {
         ready.send_replace(true);
     }
     let served = arm::serve(
         listener,
         std::sync::Arc::new(running.backend()),
+        arm::Account::local(),
         cancel.clone(),
     )
     .await;
     cancel.cancel();
     if let Err(error) = controller.await {
         tracing::error!(%error, "the controller broke");
+    }
+    if let Err(error) = deployer.await {
+        tracing::error!(%error, "what carries deployments out broke");
     }
     served
 }

@@ -1,37 +1,46 @@
 //! The loop that brings what is there to what is wanted.
+//!
+//! A change is looked at alone, with what holds it: however many records there are, it costs the same. Now and then
+//! everything is looked at, page by page, beside what changes meanwhile.
 
-use std::collections::BTreeSet;
+mod pass;
+mod queue;
+mod records;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::time::{Instant, sleep_until};
 
-use crate::key::PoolKey;
-use crate::node::{NodePhase, ObservedNode};
-use crate::operation::OperationError;
-use crate::provider::{Action, NodeProvider, ProviderError};
-use crate::reconcile::{Decision, reconcile, reconcile_cluster, reconcile_group};
-use crate::resource::{Cluster, Group, NodePool, ProvisioningState};
-use crate::rollout::Reason;
-use crate::store::{Change, Record, Scope, Store, StoreError, Stored};
-use crate::transition::{self, Provisioned};
+use self::queue::Queue;
+use crate::key::{ClusterKey, GroupKey, PoolKey};
+use crate::node::ObservedNode;
+use crate::provider::{NodeProvider, ProviderError};
+use crate::resource::{Cluster, Group, NodePool};
+use crate::store::{Changed, Store, StoreError};
 
 /// How long to wait before something that did not work is tried again: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
+/// How long after it began the last look at everything is followed by the next.
+const PASS_EVERY: Duration = Duration::from_mins(10);
 
-/// Reconciles every pool, cluster and group of a store with the nodes of a provider.
+/// Reconciles every pool, cluster and group of a store with the nodes of a provider, and forgets operations that ended long
+/// ago.
 ///
-/// It keeps nothing in memory from one round to the next: killed at any moment and started again, it goes on where it was.
-/// There is one controller per store.
+/// What it keeps in memory only says what to look at first, and it begins with a look at everything: killed at any moment
+/// and started again, it goes on where it was. There is one controller per store. A record that can't be read is named in
+/// the log and left alone, with its nodes.
 #[derive(Debug)]
 pub struct Controller<S, P> {
     store: S,
     provider: P,
 }
 
-/// Why a round of the controller stopped early. The next one starts anew.
+/// Why the controller stopped early. What is left is done the next time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControllerError {
     /// The store did not work.
@@ -54,13 +63,25 @@ pub enum Round {
     Again,
 }
 
-impl Round {
-    /// How two parts of a round went together.
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Again, _) | (_, Self::Again) => Self::Again,
-            (Self::Retry, _) | (_, Self::Retry) => Self::Retry,
-            (Self::Complete, Self::Complete) => Self::Complete,
+/// How it stands with a pool that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// As asked, given up, or gone.
+    AtRest,
+    /// It waits for its nodes.
+    OnItsWay,
+    /// The rest is to be done at once, after another look.
+    Again,
+    /// Something did not work, and is to be tried again.
+    Retry,
+}
+
+impl From<Standing> for Round {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::AtRest | Standing::OnItsWay => Self::Complete,
+            Standing::Again => Self::Again,
+            Standing::Retry => Self::Retry,
         }
     }
 }
@@ -71,38 +92,61 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         Self { store, provider }
     }
 
-    /// Goes round after every change of the store or the nodes, until `shutdown` resolves.
+    /// Looks at everything, then at what changes of the store and of the nodes, until `shutdown` resolves.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        let mut told = self.store.record_changes();
         let mut records = self.store.store_changes();
         let mut nodes = self.provider.node_changes();
+        let mut queue = Queue::default();
+        queue.start_pass();
+        let mut next_pass = Instant::now() + PASS_EVERY;
         let mut pause = RETRY_FIRST;
+        let mut retry_at: Option<Instant> = None;
         tokio::pin!(shutdown);
         loop {
-            // Before the round: what changes during it is for the next one.
+            // Before the step: what changes during it is for the next one.
             records.mark_unchanged();
             nodes.mark_unchanged();
-            let again = match self.round().await {
-                Ok(Round::Complete) => false,
-                Ok(Round::Again) => continue,
-                Ok(Round::Retry) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "a round of the controller stopped early");
-                    true
-                }
+            take_changes(told.as_mut(), &mut queue);
+            let step = tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                step = self.step(&mut queue) => step,
             };
+            match step {
+                Ok(()) if queue.has_more() => {
+                    // What answers people may share this thread.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Ok(()) if !queue.has_later() => retry_at = None,
+                Ok(()) => retry_at = retry_at.or_else(|| Some(Instant::now() + pause)),
+                Err(error) => {
+                    tracing::warn!(%error, "the controller can't go on; it tries again");
+                    retry_at = retry_at.or_else(|| Some(Instant::now() + pause));
+                }
+            }
             let retry = async {
-                if again {
-                    tokio::time::sleep(pause).await;
-                } else {
-                    std::future::pending::<()>().await;
+                match retry_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = &mut shutdown => return,
-                () = retry => pause = (pause * 2).min(RETRY_MOST),
+                () = retry => {
+                    retry_at = None;
+                    pause = (pause * 2).min(RETRY_MOST);
+                    queue.try_again();
+                }
+                () = sleep_until(next_pass) => {
+                    next_pass = Instant::now() + PASS_EVERY;
+                    queue.start_pass();
+                }
                 changed = records.changed() => {
                     pause = RETRY_FIRST;
                     if changed.is_err() { return; }
+                    if told.is_none() { queue.start_pass(); }
                 }
                 changed = nodes.changed() => {
                     pause = RETRY_FIRST;
@@ -117,32 +161,12 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
     /// # Errors
     /// If the store or the provider does not work. What was done before stays done.
     pub async fn round(&self) -> Result<Round, ControllerError> {
-        // Nodes first: a node whose pool is not in the list that is read after it has no pool any more.
-        let nodes = self.provider.observe().await?;
-        let everything = Scope::everything();
-        let groups = self.store.list::<Group>(&everything).await?;
-        let clusters = self.store.list::<Cluster>(&everything).await?;
-        let pools = self.store.list::<NodePool>(&everything).await?;
-
-        let mut round = Round::Complete;
-        for pool in &pools {
-            round = round.and(self.node_pool(pool, &nodes).await?);
+        let mut queue = Queue::default();
+        queue.start_pass();
+        while queue.pass.is_some() {
+            self.step(&mut queue).await?;
         }
-        for cluster in &clusters {
-            let members: Vec<_> = pools
-                .iter()
-                .filter(|pool| pool.record.key.cluster == cluster.record.key)
-                .collect();
-            self.cluster(cluster, &members).await?;
-        }
-        for group in &groups {
-            let members: Vec<_> = clusters
-                .iter()
-                .filter(|c| c.record.key.group == group.record.key)
-                .collect();
-            self.group(group, &members).await?;
-        }
-        Ok(round.and(self.orphans(&pools, &nodes).await))
+        Ok(queue.round())
     }
 
     /// Looks at one pool alone, among these nodes, and does what is to be done about it.
@@ -154,240 +178,46 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
         key: &PoolKey,
         nodes: &[Arc<ObservedNode>],
     ) -> Result<Round, ControllerError> {
-        match self.store.get::<NodePool>(key).await? {
-            Some(pool) => self.node_pool(&pool, nodes).await,
-            None => Ok(Round::Complete),
-        }
-    }
-
-    async fn node_pool(
-        &self,
-        stored: &Stored<NodePool>,
-        nodes: &[Arc<ObservedNode>],
-    ) -> Result<Round, ControllerError> {
-        let pool = &stored.record;
-        let supply = match self.provider.supply(pool).await {
-            Ok(supply) => supply,
-            Err(error) => return self.without_supply(stored, &error).await,
-        };
-        let decision = reconcile(pool, nodes, &supply);
-        if decision.gone {
-            self.remove(stored).await?;
+        let Some(pool) = self.store.get::<NodePool>(key).await? else {
             return Ok(Round::Complete);
-        }
-        let Decision {
-            actions,
-            mut state,
-            mut message,
-            rollout,
-            seen,
-            ..
-        } = decision;
-        let mut round = Round::Complete;
-        if rollout != pool.rollout {
-            // What the actions rest on is kept first: killed in between, the next round must not decide otherwise.
-            let record = NodePool {
-                rollout,
-                ..pool.clone()
-            };
-            self.commit(vec![Change::update(&record, stored.revision)?])
-                .await?;
-            return Ok(Round::Again);
-        }
-        if let Err(error) = self.provider.apply_all(actions).await {
-            round = Round::Retry;
-            message = error.to_string();
-            if matches!(error, ProviderError::Refused(_)) && state != ProvisioningState::Deleting {
-                state = ProvisioningState::Failed;
-            }
-        }
-        let seen = Stored {
-            record: NodePool {
-                seen,
-                ..pool.clone()
-            },
-            revision: stored.revision,
         };
-        self.settle_from(
-            &seen,
-            &stored.record,
-            state,
-            message,
-            "ReconcileAgentPoolFailed",
-        )
-        .await?;
-        Ok(round)
+        let cluster = self.store.get::<Cluster>(&key.cluster).await?;
+        let power = cluster.map(|cluster| cluster.record.power);
+        let standing = self.node_pool(&pool, power.unwrap_or_default(), nodes);
+        Ok(standing.await?.into())
     }
 
-    /// Says of a pool why nothing can be done about its nodes.
-    async fn without_supply(
-        &self,
-        stored: &Stored<NodePool>,
-        error: &ProviderError,
-    ) -> Result<Round, ControllerError> {
-        let mut seen = stored.clone();
-        seen.record.seen.reason = Reason::ProviderFailed;
-        let state = match (error, stored.record.provisioning_state) {
-            (_, ProvisioningState::Deleting) => ProvisioningState::Deleting,
-            (ProviderError::Refused(_), _) => ProvisioningState::Failed,
-            (ProviderError::Unavailable(_), state) => state,
-        };
-        self.settle_from(
-            &seen,
-            &stored.record,
-            state,
-            error.to_string(),
-            "ReconcileAgentPoolFailed",
-        )
-        .await?;
-        Ok(Round::Retry)
-    }
-
-    async fn cluster(
-        &self,
-        stored: &Stored<Cluster>,
-        pools: &[&Stored<NodePool>],
-    ) -> Result<(), ControllerError> {
-        let members: Vec<&NodePool> = pools.iter().map(|pool| &pool.record).collect();
-        let decision = reconcile_cluster(&stored.record, &members);
-        if decision.gone {
-            return self.remove(stored).await;
+    /// Looks at one cluster alone and does what is to be done about it. Its pools have to be looked at after it.
+    ///
+    /// # Errors
+    /// As [`Self::round`].
+    pub async fn round_of_cluster(&self, key: &ClusterKey) -> Result<Round, ControllerError> {
+        if let Some(cluster) = self.store.get::<Cluster>(key).await? {
+            self.cluster(&cluster).await?;
         }
-        for pool in pools {
-            if decision.delete_pools.contains(&pool.record.key) {
-                self.delete_with_parent(*pool, &stored.record).await?;
-            }
-        }
-        self.settle(
-            stored,
-            decision.state,
-            decision.message,
-            "ReconcileManagedClusterFailed",
-        )
-        .await
+        Ok(Round::Complete)
     }
 
-    async fn group(
-        &self,
-        stored: &Stored<Group>,
-        clusters: &[&Stored<Cluster>],
-    ) -> Result<(), ControllerError> {
-        let members: Vec<&Cluster> = clusters.iter().map(|cluster| &cluster.record).collect();
-        let decision = reconcile_group(&stored.record, &members);
-        if decision.gone {
-            return self.remove(stored).await;
+    /// Looks at one resource group alone and does what is to be done about it.
+    ///
+    /// # Errors
+    /// As [`Self::round`].
+    pub async fn round_of_group(&self, key: &GroupKey) -> Result<Round, ControllerError> {
+        if let Some(group) = self.store.get::<Group>(key).await? {
+            self.group(&group).await?;
         }
-        for cluster in clusters {
-            if decision.delete_clusters.contains(&cluster.record.key) {
-                self.delete_with_parent(*cluster, &stored.record).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes away nodes whose pool is no more.
-    async fn orphans(&self, pools: &[Stored<NodePool>], nodes: &[Arc<ObservedNode>]) -> Round {
-        let known: BTreeSet<_> = pools.iter().map(|pool| &pool.record.key).collect();
-        let mut round = Round::Complete;
-        for node in nodes {
-            if node.phase == NodePhase::Deleting || known.contains(&node.spec.pool) {
-                continue;
-            }
-            let name = node.spec.name.clone();
-            if let Err(error) = self.provider.apply(Action::DeleteNode(name)).await {
-                tracing::warn!(node = %node.spec.name, %error, "a node without a pool stays");
-                round = Round::Retry;
-            }
-        }
-        round
-    }
-
-    /// Writes where a record is on its way, and ends its operation when it got there.
-    async fn settle<R: Settled>(
-        &self,
-        stored: &Stored<R>,
-        state: ProvisioningState,
-        message: String,
-        code: &str,
-    ) -> Result<(), ControllerError> {
-        self.settle_from(stored, &stored.record, state, message, code)
-            .await
-    }
-
-    /// The same of a record that was changed since it was read as `before`.
-    async fn settle_from<R: Settled>(
-        &self,
-        stored: &Stored<R>,
-        before: &R,
-        state: ProvisioningState,
-        message: String,
-        code: &str,
-    ) -> Result<(), ControllerError> {
-        let mut record = stored.record.clone();
-        let operation = record.operation();
-        let mut changes = Vec::new();
-        if state.is_terminal() && operation.is_some() {
-            let error = (state != ProvisioningState::Succeeded).then(|| OperationError {
-                code: code.to_owned(),
-                message: message.clone(),
-            });
-            changes = transition::finish(&self.store, &record, error, Timestamp::now()).await?;
-            record.enter(state, None);
-        } else {
-            record.enter(state, operation);
-        }
-        record.say(message);
-        if record == *before {
-            return Ok(());
-        }
-        changes.push(Change::update(&record, stored.revision)?);
-        self.commit(changes).await
-    }
-
-    /// Takes a record away, and ends its operation well.
-    async fn remove<R: Provisioned>(&self, stored: &Stored<R>) -> Result<(), ControllerError> {
-        let mut changes =
-            transition::finish(&self.store, &stored.record, None, Timestamp::now()).await?;
-        changes.push(Change::delete(stored));
-        self.commit(changes).await
-    }
-
-    /// Starts the deletion of a record because what it is in is being deleted.
-    async fn delete_with_parent<R: Provisioned, Q: Provisioned>(
-        &self,
-        stored: &Stored<R>,
-        parent: &Q,
-    ) -> Result<(), ControllerError> {
-        let mut record = stored.record.clone();
-        let by = parent.operation().unwrap_or_default();
-        let mut changes = transition::preempt(&self.store, &record, by, Timestamp::now()).await?;
-        record.enter(ProvisioningState::Deleting, None);
-        changes.push(Change::update(&record, stored.revision)?);
-        self.commit(changes).await
-    }
-
-    /// Commits. If somebody was faster, their change starts the next round.
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), ControllerError> {
-        match self.store.commit(changes).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Round::Complete)
     }
 }
 
-/// A record that says what is going on.
-trait Settled: Provisioned + PartialEq + Record {
-    fn say(&mut self, message: String);
-}
-
-impl Settled for NodePool {
-    fn say(&mut self, message: String) {
-        self.message = message;
-    }
-}
-
-impl Settled for Cluster {
-    fn say(&mut self, message: String) {
-        self.message = message;
+/// Takes in which records changed.
+fn take_changes(told: Option<&mut broadcast::Receiver<Changed>>, queue: &mut Queue) {
+    let Some(told) = told else { return };
+    loop {
+        match told.try_recv() {
+            Ok(changed) => queue.changed(&changed),
+            Err(TryRecvError::Lagged(_)) => queue.start_pass(),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        }
     }
 }

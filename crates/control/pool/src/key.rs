@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ClusterName, GroupName, PoolName, SubscriptionId};
+use crate::name::{ClusterName, DeploymentName, GroupName, PoolName, SubscriptionId};
 
 /// The key of a record.
 pub trait Key: Clone + Debug + Display + Eq + Hash + Ord + Send + Sync + 'static {
@@ -42,6 +42,16 @@ pub struct PoolKey {
     pub pool: PoolName,
 }
 
+/// A deployment within a resource group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeploymentKey {
+    /// The resource group that it is in.
+    #[serde(flatten)]
+    pub group: GroupKey,
+    /// The deployment.
+    pub deployment: DeploymentName,
+}
+
 /// A long-running operation within a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OperationKey {
@@ -66,6 +76,12 @@ impl Key for ClusterKey {
 impl Key for PoolKey {
     fn path(&self) -> String {
         format!("{}/{}", self.cluster.path(), self.pool.folded())
+    }
+}
+
+impl Key for DeploymentKey {
+    fn path(&self) -> String {
+        format!("{}/{}", self.group.path(), self.deployment.folded())
     }
 }
 
@@ -101,6 +117,17 @@ impl Display for ClusterKey {
 impl Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/agentPools/{}", self.cluster, self.pool)
+    }
+}
+
+/// The resource's id as ARM writes it.
+impl Display for DeploymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/providers/Microsoft.Resources/deployments/{}",
+            self.group, self.deployment
+        )
     }
 }
 

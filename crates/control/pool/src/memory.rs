@@ -4,28 +4,36 @@
 //! [`MemoryBackend::hold_nodes`]; a deleted one is gone at once.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::Invalid;
 use crate::allocatable::expected_allocatable;
+use crate::credentials::{CredentialKind, Credentials, CredentialsError};
 use crate::key::{ClusterKey, Key};
 use crate::name::PodName;
 use crate::node::{NodePhase, NodeSpec, ObservedNode};
 use crate::node_name::NodeName;
 use crate::provider::{Action, NodeProvider, ProviderError};
-use crate::store::{Change, Expected, Kind, RawRecord, Revision, Scope, Store, StoreError};
+use crate::store::{
+    Change, Changed, Expected, Kind, Page, RawRecord, Revision, Scope, Store, StoreError,
+};
 use crate::workload::{ExecEnvironment, Pod, PodPhase, WorkloadError, Workloads};
 
 type Records = BTreeMap<(Kind, String), RawRecord>;
+
+/// How many commits a reader of the changed records may fall behind.
+const BEHIND: usize = 1024;
 
 /// A backend that lives in memory alone.
 #[derive(Debug)]
 pub struct MemoryBackend {
     state: Mutex<State>,
     records_changed: watch::Sender<u64>,
+    records_told: broadcast::Sender<Changed>,
     nodes_changed: watch::Sender<u64>,
 }
 
@@ -37,6 +45,7 @@ struct State {
     hold_nodes: bool,
     refusal: Option<ProviderError>,
     pods: BTreeMap<(String, PodName), (Pod, String)>,
+    kubeconfig: Option<Result<Vec<u8>, CredentialsError>>,
 }
 
 impl Default for MemoryBackend {
@@ -44,6 +53,7 @@ impl Default for MemoryBackend {
         Self {
             state: Mutex::default(),
             records_changed: watch::Sender::new(0),
+            records_told: broadcast::Sender::new(BEHIND),
             nodes_changed: watch::Sender::new(0),
         }
     }
@@ -96,6 +106,11 @@ impl MemoryBackend {
         self.lock().refusal = error;
     }
 
+    /// From now on, this is every cluster's kubeconfig, or why there is none.
+    pub fn set_kubeconfig(&self, kubeconfig: Result<Vec<u8>, CredentialsError>) {
+        self.lock().kubeconfig = Some(kubeconfig);
+    }
+
     /// The names of all nodes.
     #[must_use]
     pub fn node_names(&self) -> Vec<NodeName> {
@@ -140,63 +155,72 @@ impl Store for MemoryBackend {
     }
 
     async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
+        Ok(self.page(kind, scope, None, usize::MAX).await?.records)
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RawRecord>, StoreError> {
         let state = self.lock();
-        let within =
-            |record: &&RawRecord| record.kind == kind && record.path.starts_with(scope.prefix());
-        Ok(state.records.values().filter(within).cloned().collect())
+        let start = after.unwrap_or_default().max(scope.prefix());
+        let from = Bound::Excluded((kind, start.to_owned()));
+        let mut within = state
+            .records
+            .range((from, Bound::Unbounded))
+            .map(|(_, record)| record)
+            .take_while(|it| it.kind == kind && it.path.starts_with(scope.prefix()));
+        let records: Vec<_> = within.by_ref().take(limit).cloned().collect();
+        let last = within.next().and(records.last());
+        Ok(Page {
+            next: last.map(|record| record.path.clone()),
+            unreadable: Vec::new(),
+            records,
+        })
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
         let mut state = self.lock();
-        let mut records = state.records.clone();
-        let mut revision = state.revision;
+        for change in &changes {
+            as_expected(&state.records, change)?;
+        }
         let mut revisions = Vec::with_capacity(changes.len());
+        let mut touched = Vec::new();
         for change in changes {
             let (kind, path) = change.subject();
             let id = (kind, path.to_owned());
-            let expected = match &change {
-                Change::Put { expected, .. } | Change::Check { expected, .. } => *expected,
-                Change::Delete { expected, .. } => Expected::Revision(*expected),
-            };
-            let found = records
-                .get(&id)
-                .map_or(Expected::Absent, |r| Expected::Revision(r.revision));
-            if found != expected {
-                return Err(StoreError::Conflict {
-                    kind: id.0,
-                    path: id.1,
-                });
+            if !matches!(change, Change::Check { .. }) {
+                state.revision += 1;
+                touched.push(id.clone());
             }
+            let revision = Revision(state.revision);
             revisions.push(match change {
                 Change::Put {
                     kind, path, body, ..
                 } => {
-                    revision += 1;
-                    let revision = Revision(revision);
-                    records.insert(
-                        id,
-                        RawRecord {
-                            kind,
-                            path,
-                            revision,
-                            body,
-                        },
-                    );
+                    let record = RawRecord {
+                        kind,
+                        path,
+                        revision,
+                        body,
+                    };
+                    state.records.insert(id, record);
                     Some(revision)
                 }
                 Change::Delete { .. } => {
-                    revision += 1;
-                    records.remove(&id);
+                    state.records.remove(&id);
                     None
                 }
                 Change::Check { .. } => None,
             });
         }
-        let moved = revision != state.revision;
-        state.records = records;
-        state.revision = revision;
         drop(state);
-        if moved {
+        if !touched.is_empty() {
+            // Nobody may listen.
+            let _ = self.records_told.send(touched.into());
             self.records_changed.send_modify(|n| *n += 1);
         }
         Ok(revisions)
@@ -205,6 +229,29 @@ impl Store for MemoryBackend {
     fn store_changes(&self) -> watch::Receiver<u64> {
         self.records_changed.subscribe()
     }
+
+    fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
+        Some(self.records_told.subscribe())
+    }
+}
+
+fn as_expected(records: &Records, change: &Change) -> Result<(), StoreError> {
+    let (kind, path) = change.subject();
+    let expected = match change {
+        Change::Put { expected, .. } | Change::Check { expected, .. } => *expected,
+        Change::Delete { expected, .. } => Expected::Revision(*expected),
+    };
+    let id = (kind, path.to_owned());
+    let found = records.get(&id).map_or(Expected::Absent, |record| {
+        Expected::Revision(record.revision)
+    });
+    if found == expected {
+        return Ok(());
+    }
+    Err(StoreError::Conflict {
+        kind: id.0,
+        path: id.1,
+    })
 }
 
 impl NodeProvider for MemoryBackend {
@@ -261,6 +308,21 @@ impl NodeProvider for MemoryBackend {
 
     fn node_changes(&self) -> watch::Receiver<u64> {
         self.nodes_changed.subscribe()
+    }
+}
+
+/// The kubeconfig names whom it is for in a last line.
+impl Credentials for MemoryBackend {
+    async fn kubeconfig(
+        &self,
+        _cluster: &ClusterKey,
+        who: CredentialKind,
+    ) -> Result<Option<Vec<u8>>, CredentialsError> {
+        let made = self.lock().kubeconfig.clone().transpose()?;
+        Ok(made.map(|mut yaml| {
+            yaml.extend(format!("# {who}\n").into_bytes());
+            yaml
+        }))
     }
 }
 

@@ -109,6 +109,10 @@ name! {
     PoolName, check_pool
 }
 name! {
+    /// The name of a deployment: 1 to 64 letters, digits, `_`, `-`, `.`, `(` and `)`.
+    DeploymentName, check_deployment
+}
+name! {
     /// The name of a pod: a DNS subdomain, as Kubernetes has it.
     PodName, check_pod
 }
@@ -181,6 +185,20 @@ fn check_pool(text: &str) -> Result<(), Invalid> {
         Some("agentPoolProfile.name"),
         format!(
             "The value of parameter agentPoolProfile.name is invalid. Please see https://aka.ms/aks-naming-rules for more details. '{text}' must be 1 to 12 lower-case letters and digits, the first a letter."
+        ),
+    ))
+}
+
+fn check_deployment(text: &str) -> Result<(), Invalid> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.()".contains(c);
+    if !text.is_empty() && text.len() <= 64 && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        "InvalidDeploymentName",
+        None,
+        format!(
+            "The provided deployment name '{text}' is invalid. Use 1 to 64 letters, digits, '_', '-', '.', '(' and ')'."
         ),
     ))
 }

@@ -1,11 +1,15 @@
 //! Long-running operations.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::key::{ClusterKey, GroupKey, OperationKey, PoolKey};
 use crate::name::SubscriptionId;
+
+/// How long an operation is kept after its end. ARM keeps the results of operations for a while too; its clients ask for
+/// them within seconds.
+pub const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Something that was asked for and takes a while. It is kept after its end, so that a client can ask how it went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +39,7 @@ pub enum OperationStatus {
     Succeeded,
     /// Not done.
     Failed,
-    /// Given up before its end, because somebody asked for something else.
+    /// Given up before its end, because somebody canceled it or asked for something else.
     Canceled,
 }
 
@@ -98,6 +102,12 @@ impl Operation {
         }
     }
 
+    /// Whether it ended so long ago that it is kept no longer.
+    #[must_use]
+    pub fn is_forgotten(&self, now: Timestamp) -> bool {
+        self.end.is_some_and(|end| now.duration_since(end) > KEPT)
+    }
+
     /// The same operation, ended now: well without an error, `Failed` with one.
     #[must_use]
     pub fn ended(mut self, error: Option<OperationError>, now: Timestamp) -> Self {
@@ -107,6 +117,18 @@ impl Operation {
             OperationStatus::Succeeded
         };
         self.error = error;
+        self.end = Some(now);
+        self
+    }
+
+    /// The same operation, given up now because somebody said so.
+    #[must_use]
+    pub fn canceled(mut self, message: String, now: Timestamp) -> Self {
+        self.status = OperationStatus::Canceled;
+        self.error = Some(OperationError {
+            code: "OperationCanceled".into(),
+            message,
+        });
         self.end = Some(now);
         self
     }

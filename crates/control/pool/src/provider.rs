@@ -10,6 +10,7 @@ use crate::key::PoolKey;
 use crate::node::{NodeSpec, ObservedNode};
 use crate::node_name::NodeName;
 use crate::resource::NodePool;
+use crate::version::Versions;
 
 /// A change to the world that [`crate::reconcile()`] asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +144,11 @@ pub trait NodeProvider: Send + Sync + 'static {
 
     /// A number that changes when what [`observe`](Self::observe) says may have changed.
     fn node_changes(&self) -> watch::Receiver<u64>;
+
+    /// What the nodes run. It is asked often; a provider that has to look it up looks beforehand.
+    fn versions(&self) -> Versions {
+        Versions::simulated()
+    }
 }
 
 impl<T: NodeProvider> NodeProvider for Arc<T> {
@@ -172,6 +178,10 @@ impl<T: NodeProvider> NodeProvider for Arc<T> {
 
     fn node_changes(&self) -> watch::Receiver<u64> {
         T::node_changes(self)
+    }
+
+    fn versions(&self) -> Versions {
+        T::versions(self)
     }
 }
 

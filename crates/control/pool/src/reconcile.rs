@@ -10,11 +10,12 @@ use std::collections::BTreeSet;
 use self::verdict::{Expectations, Judged};
 use crate::node::{NodePhase, NodeSpec, ObservedNode};
 use crate::node_name::NodeName;
+use crate::power::PowerState;
 use crate::provider::{Action, Supply};
 use crate::resource::{NodePool, ProvisioningState};
 use crate::rollout::{PoolSummary, Reason, Refused, Rollout, Settled};
 
-pub use parents::{ClusterDecision, GroupDecision, reconcile_cluster, reconcile_group};
+pub use parents::{ClusterDecision, GroupDecision, is_at_rest, reconcile_cluster, reconcile_group};
 pub use wanted::{node_spec, target_layout};
 
 /// What is to be done about a node pool.
@@ -30,6 +31,8 @@ pub struct Decision {
     pub gone: bool,
     /// How far a change of layout has come, to be kept with the pool before anything of `actions` is done.
     pub rollout: Rollout,
+    /// Which of the nodes that were named to go are still there, to be kept likewise.
+    pub leaving: BTreeSet<NodeName>,
     /// What there is of the pool.
     pub seen: PoolSummary,
 }
@@ -38,7 +41,10 @@ pub struct Decision {
 ///
 /// - As many nodes as wanted, never more. Of those that a provider makes, the ones with the lowest ordinals stay and new
 ///   ones take the lowest free ordinals; of those that it finds, the ones that are ready and in use stay.
+/// - Nodes that somebody named to go do, whatever their worth; others fill their places only if there are to be so many.
 /// - Of machines that the cluster autoscaler counts there are as many nodes as it wants, whatever the pool says.
+/// - A stopped pool has no node. Whether its cluster is stopped is for the caller to say: [`NodePool::within`].
+/// - Nothing is done about a canceled pool, until something is asked of it again.
 /// - Another layout is given to a few nodes at a time: never are more than `max_unavailable` out of work for it, those
 ///   that are out of work anyhow included. When a node can't take it, all go back to the layout that they had.
 /// - `Succeeded` only when every node is ready and its allocatable GPU resources are exactly what its layout gives.
@@ -54,9 +60,27 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
         .map(Borrow::borrow)
         .filter(|node| node.spec.pool == pool.key)
         .collect();
-    if pool.provisioning_state == ProvisioningState::Deleting {
-        return delete_all(pool, mine, supply);
+    match pool.provisioning_state {
+        ProvisioningState::Deleting => delete_all(pool, mine, supply),
+        // Unless its cluster was stopped or started since: then something was asked for again.
+        ProvisioningState::Canceled if pool.seen.power == pool.spec.power => Decision {
+            actions: Vec::new(),
+            state: ProvisioningState::Canceled,
+            message: pool.message.clone(),
+            rollout: pool.rollout.clone(),
+            leaving: pool.leaving.clone(),
+            seen: PoolSummary {
+                reason: Reason::Canceled,
+                ..bring_about(pool, &mine, supply).seen
+            },
+            gone: false,
+        },
+        _ => bring_about(pool, &mine, supply),
     }
+}
+
+/// Brings a pool to what is wanted of it.
+fn bring_about(pool: &NodePool, mine: &[&ObservedNode], supply: &Supply) -> Decision {
     let expectations = Expectations::default();
     let mut judged: Vec<Judged> = mine.iter().map(|node| expectations.judge(node)).collect();
     match supply {
@@ -64,13 +88,17 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
         Supply::Found(_) | Supply::Scaled { .. } => judged.sort_by_key(by_worth),
     }
 
-    let wanted = match supply {
-        Supply::Scaled {
-            machines,
-            autoscaled: true,
-            ..
-        } => *machines,
-        _ => pool.spec.count,
+    let wanted = match (pool.spec.power, supply) {
+        (PowerState::Stopped, _) => 0,
+        (
+            PowerState::Running,
+            Supply::Scaled {
+                machines,
+                autoscaled: true,
+                ..
+            },
+        ) => *machines,
+        (PowerState::Running, _) => pool.spec.count,
     };
     let count = usize::try_from(wanted).unwrap_or(usize::MAX);
     let (live, leaving): (Vec<_>, Vec<_>) = judged
@@ -79,6 +107,9 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
     let (fitting, foreign): (Vec<_>, Vec<_>) = live
         .into_iter()
         .partition(|it| is_made_for(pool, &it.node.spec));
+    let (named, fitting): (Vec<_>, Vec<_>) = fitting
+        .into_iter()
+        .partition(|it| pool.leaving.contains(&it.node.spec.name));
     let (kept, surplus) = fitting.split_at(count.min(fitting.len()));
 
     let rollout = follow_up(pool, kept);
@@ -87,23 +118,24 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
         ..pool.clone()
     };
     let mut actions = Vec::new();
-    for it in surplus.iter().rev().chain(&foreign) {
+    for it in surplus.iter().rev().chain(&named).chain(&foreign) {
         actions.push(Action::DeleteNode(it.node.spec.name.clone()));
     }
     actions.extend(updates(pool, kept));
     // Nodes that are to go still count: never are there more than wanted, not even for a while.
-    let room = count.saturating_sub(kept.len() + foreign.len() + leaving.len());
-    actions.extend(additions(pool, &mine, room, supply));
+    let away = surplus.len() + named.len() + foreign.len() + leaving.len();
+    let room = count.saturating_sub(kept.len() + away);
+    actions.extend(additions(pool, mine, room, supply));
     if let Supply::Scaled { machines, .. } = supply
         && *machines != wanted
     {
-        actions.push(Action::Resize(pool.key.clone(), pool.spec.count));
+        actions.push(Action::Resize(pool.key.clone(), wanted));
     }
 
     let members = verdict::Members {
         kept,
         missing: count.saturating_sub(kept.len()),
-        away: surplus.len() + foreign.len() + leaving.len(),
+        away,
         settled: actions.is_empty(),
         supply,
     };
@@ -111,6 +143,7 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
     let mut seen = PoolSummary {
         nodes: narrow(mine.len()),
         reason: verdict.reason,
+        power: pool.spec.power,
         ..PoolSummary::default()
     };
     let target = target_layout(pool);
@@ -125,6 +158,7 @@ pub fn reconcile<N: Borrow<ObservedNode>>(
         message: verdict.message,
         gone: false,
         rollout: pool.rollout.clone(),
+        leaving: still_there(pool, mine),
         seen,
     }
 }
@@ -247,12 +281,20 @@ fn delete_all(pool: &NodePool, mut mine: Vec<&ObservedNode>, supply: &Supply) ->
         message,
         gone: mine.is_empty() && !machines_left,
         rollout: pool.rollout.clone(),
+        leaving: still_there(pool, &mine),
         seen: PoolSummary {
             nodes: narrow(mine.len()),
             reason: Reason::Deleting,
+            power: pool.spec.power,
             ..PoolSummary::default()
         },
     }
+}
+
+/// Those of the nodes that were named to go which are still there.
+fn still_there(pool: &NodePool, mine: &[&ObservedNode]) -> BTreeSet<NodeName> {
+    let is_there = |name: &&NodeName| mine.iter().any(|node| node.spec.name == **name);
+    pool.leaving.iter().filter(is_there).cloned().collect()
 }
 
 /// By ordinal; nodes that were named by somebody else come last.

@@ -1,6 +1,6 @@
 //! The records that are kept: resource groups, clusters, node pools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +13,8 @@ use mig::{GpuInstanceProfile, LayoutSpec, MigStrategy, NodeLayout};
 
 use crate::key::{ClusterKey, GroupKey, PoolKey};
 use crate::node::Taint;
+use crate::node_name::NodeName;
+use crate::power::PowerState;
 use crate::rollout::{Drain, MaxUnavailable, PoolSummary, Rollout};
 
 /// Where a resource is on its way, with ARM's words.
@@ -24,13 +26,17 @@ pub enum ProvisioningState {
     Updating,
     /// There, and its number of nodes is being changed.
     Scaling,
+    /// There, and being stopped: its nodes are being taken away for a while.
+    Stopping,
+    /// There, and being started after it was stopped.
+    Starting,
     /// Being taken away; it is gone when this ends.
     Deleting,
     /// As asked.
     Succeeded,
     /// It can't become as asked by itself; the message says why.
     Failed,
-    /// Stopped on its way by somebody.
+    /// Somebody stopped it on its way. It stays as it is until something is asked of it again.
     Canceled,
 }
 
@@ -81,6 +87,9 @@ pub struct Cluster {
     /// ARM fields beside `properties` (`identity`, `sku`, ...); kept and given back.
     #[serde(default)]
     pub envelope: Map<String, Value>,
+    /// Whether its pools are to have nodes. A pool runs only if its cluster does.
+    #[serde(default)]
+    pub power: PowerState,
     /// Where it is on its way.
     pub provisioning_state: ProvisioningState,
     /// What is going on, or why it failed; empty when there is nothing to say.
@@ -113,6 +122,9 @@ pub struct NodePool {
     /// How far a change of layout has come.
     #[serde(default)]
     pub rollout: Rollout,
+    /// Nodes that are to go whatever their worth, because somebody named them. A node is struck off once it is gone.
+    #[serde(default)]
+    pub leaving: BTreeSet<NodeName>,
     /// What there is of it, as of the last look.
     #[serde(default)]
     pub seen: PoolSummary,
@@ -142,6 +154,15 @@ pub struct NodePoolSpec {
     pub drain: Drain,
     /// System or user pool.
     pub mode: PoolMode,
+    /// Whether it is to have nodes; `count` is kept while it is stopped.
+    #[serde(default)]
+    pub power: PowerState,
+    /// The bounds within which a cluster autoscaler would keep the pool; `None` when it is switched off.
+    #[serde(default)]
+    pub auto_scaling: Option<AutoScaling>,
+    /// The profiles that `layouts` was made of, if it was: one to fill every GPU with, or one for each MIG device of a GPU.
+    #[serde(default)]
+    pub mig_profiles: Vec<GpuInstanceProfile>,
     /// Labels for the nodes, beside those that every node has.
     #[serde(default)]
     pub node_labels: BTreeMap<String, String>,
@@ -164,6 +185,16 @@ pub enum Machines {
     VmSize(String),
     /// Those with all of these labels. What GPUs they have is known once their agents have looked.
     NodeSelector(BTreeMap<String, String>),
+}
+
+impl NodePool {
+    /// The same pool within a cluster of this power: it is to run only if its cluster is.
+    #[must_use]
+    pub fn within(&self, cluster: PowerState) -> Self {
+        let mut pool = self.clone();
+        pool.spec.power = pool.spec.power.within(cluster);
+        pool
+    }
 }
 
 impl Machines {
@@ -192,6 +223,16 @@ impl NodePoolSpec {
             .clone()
             .or_else(|| self.gpu_instance_profile.map(fill))
     }
+}
+
+/// The bounds of a cluster autoscaler. There is none in migpool: the count is kept within the bounds, and between them it stays
+/// as it is. Machines of a set that Kubernetes' own autoscaler counts follow that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AutoScaling {
+    /// The least number of nodes.
+    pub min_count: u32,
+    /// The greatest number of nodes; not less than `min_count`.
+    pub max_count: u32,
 }
 
 /// Whether a pool may run the cluster's own pods. A system pool has at least one node.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 use crate::node_name::NodeName;
+use crate::power::PowerState;
 
 /// How many nodes at most are taken out of work at a time: a number, or a share of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -163,6 +164,9 @@ pub struct PoolSummary {
     pub updated: u32,
     /// Their slices.
     pub slices: Slices,
+    /// Whether they were to be there, the cluster's power taken into account.
+    #[serde(default)]
+    pub power: PowerState,
     /// What is going on or wrong, in one word: a condition's reason.
     #[serde(default)]
     pub reason: Reason,
@@ -188,6 +192,10 @@ pub enum Reason {
     RolledBack,
     /// Nodes are leaving the pool.
     RemovingNodes,
+    /// It is stopped and has no node.
+    Stopped,
+    /// Somebody canceled what was going on; nothing is done until something is asked for again.
+    Canceled,
     /// Nodes are not (or no longer) as asked, and may become so by themselves.
     NodesNotReady,
     /// A node can't become as asked by itself.

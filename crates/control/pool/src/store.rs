@@ -1,6 +1,9 @@
 //! Where records are kept.
 //!
-//! A backend implements [`Store`]'s four raw methods over JSON; [`get`](Store::get) and [`list`](Store::list) are given.
+//! A backend implements [`Store`]'s raw methods over JSON; [`get`](Store::get), [`list`](Store::list) and
+//! [`list_page`](Store::list_page) are given.
+
+mod page;
 
 use std::fmt;
 use std::future::Future;
@@ -9,12 +12,18 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
-use crate::key::{ClusterKey, GroupKey, Key, OperationKey, PoolKey};
+use crate::deployment::Deployment;
+use crate::key::{ClusterKey, DeploymentKey, GroupKey, Key, OperationKey, PoolKey};
 use crate::name::SubscriptionId;
 use crate::operation::Operation;
 use crate::resource::{Cluster, Group, NodePool};
+
+pub use page::{Page, Unreadable};
+
+/// The records of one commit that changed something: their kinds and paths.
+pub type Changed = Arc<[(Kind, String)]>;
 
 /// The kinds of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +36,8 @@ pub enum Kind {
     NodePool,
     /// [`Operation`].
     Operation,
+    /// [`Deployment`].
+    Deployment,
 }
 
 impl Kind {
@@ -38,6 +49,7 @@ impl Kind {
             Self::Cluster => "cluster",
             Self::NodePool => "nodePool",
             Self::Operation => "operation",
+            Self::Deployment => "deployment",
         }
     }
 }
@@ -86,6 +98,14 @@ impl Record for Operation {
     type Key = OperationKey;
     const KIND: Kind = Kind::Operation;
     fn key(&self) -> &OperationKey {
+        &self.key
+    }
+}
+
+impl Record for Deployment {
+    type Key = DeploymentKey;
+    const KIND: Kind = Kind::Deployment;
+    fn key(&self) -> &DeploymentKey {
         &self.key
     }
 }
@@ -149,6 +169,13 @@ impl Scope {
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.0
+    }
+
+    /// The least path that comes after all paths of the scope; `None` where there is none.
+    #[must_use]
+    pub fn end(&self) -> Option<String> {
+        // The sign after `/`.
+        self.0.strip_suffix('/').map(|stem| format!("{stem}0"))
     }
 }
 
@@ -274,6 +301,19 @@ pub trait Store: Send + Sync + 'static {
         scope: &Scope,
     ) -> impl Future<Output = Result<Vec<RawRecord>, StoreError>> + Send;
 
+    /// The first records of a kind within a scope whose paths come after `after`, ordered by path, and at most `limit` of
+    /// them. A record that stays while others come and go is on exactly one of the pages that follow one another. One that
+    /// can't be read is named, and is no reason to leave out the others.
+    fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<RawRecord>, StoreError>> + Send {
+        async move { Ok(Page::cut(self.scan(kind, scope).await?, after, limit)) }
+    }
+
     /// Makes all changes, or none: if any record is not as its change expects, the answer is [`StoreError::Conflict`]. When it
     /// returns, the changes are durable. No record is the subject of two changes. The answer has the new revision of each
     /// change's record, in order; for a `Delete` and a `Check` it is `None`.
@@ -285,13 +325,40 @@ pub trait Store: Send + Sync + 'static {
     /// A number that changes after every commit that changed something.
     fn store_changes(&self) -> watch::Receiver<u64>;
 
+    /// Which records each commit changes, from now on; `None` from a store that does not tell. Whoever falls behind is told
+    /// so, and has to look at everything.
+    fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
+        None
+    }
+
     /// One record.
     fn get<R: Record>(
         &self,
         key: &R::Key,
     ) -> impl Future<Output = Result<Option<Stored<R>>, StoreError>> + Send {
         let path = key.path();
-        async move { self.read(R::KIND, &path).await?.map(typed).transpose() }
+        async move { self.get_at(&path).await }
+    }
+
+    /// The record at a path.
+    fn get_at<R: Record>(
+        &self,
+        path: &str,
+    ) -> impl Future<Output = Result<Option<Stored<R>>, StoreError>> + Send {
+        async move { self.read(R::KIND, path).await?.map(typed).transpose() }
+    }
+
+    /// A [page](Self::page) of records.
+    fn list_page<R: Record>(
+        &self,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<Stored<R>>, StoreError>> + Send {
+        async move {
+            let page = self.page(R::KIND, scope, after, limit).await?;
+            page.read(typed)
+        }
     }
 
     /// All records within a scope, ordered by key.
@@ -326,6 +393,16 @@ impl<T: Store> Store for Arc<T> {
         T::scan(self, kind, scope)
     }
 
+    fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<RawRecord>, StoreError>> + Send {
+        T::page(self, kind, scope, after, limit)
+    }
+
     fn commit(
         &self,
         changes: Vec<Change>,
@@ -335,6 +412,10 @@ impl<T: Store> Store for Arc<T> {
 
     fn store_changes(&self) -> watch::Receiver<u64> {
         T::store_changes(self)
+    }
+
+    fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
+        T::record_changes(self)
     }
 }
 

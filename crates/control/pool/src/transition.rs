@@ -128,6 +128,19 @@ pub async fn finish<S: Store, R: Provisioned>(
     end(store, record, |operation| operation.ended(error, now)).await
 }
 
+/// Changes that end the operation in progress on `record`, if there is one, as canceled for this reason.
+///
+/// # Errors
+/// If the store does not work.
+pub async fn cancel<S: Store, R: Provisioned>(
+    store: &S,
+    record: &R,
+    reason: String,
+    now: Timestamp,
+) -> Result<Vec<Change>, StoreError> {
+    end(store, record, |operation| operation.canceled(reason, now)).await
+}
+
 async fn end<S: Store, R: Provisioned>(
     store: &S,
     record: &R,

@@ -1,14 +1,18 @@
 //! From what somebody sent to a [`NodePoolSpec`] that makes sense.
 
+mod layout;
+mod scaling;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use mig::{GpuInstanceProfile, MigStrategy, NodeLayout};
+use mig::MigStrategy;
 
 use crate::Invalid;
 use crate::allocatable::advertised;
 use crate::node::Taint;
+use crate::power::PowerState;
 use crate::resource::{Machines, NodePoolSpec, PoolMode};
 use crate::rollout::Drain;
 use crate::vm_size::{self, VmSize};
@@ -32,16 +36,22 @@ pub struct NodePoolInput {
     pub mig_strategy: Option<String>,
     /// A layout of its own for each GPU.
     pub layouts: Option<String>,
+    /// Instead of either: a GPU instance profile for each MIG device of a GPU, or one to fill every GPU with.
+    pub mig_profiles: Vec<String>,
     /// Instead of a VM size: the labels of the nodes that are to be in the pool.
     pub node_selector: BTreeMap<String, String>,
     /// How many nodes at most are taken out of work at a time.
     pub max_unavailable: Option<String>,
     /// What is done about pods that hold a slice which has to go.
     pub drain: Option<Drain>,
+    /// Whether a cluster autoscaler is to keep the pool within bounds, and within which.
+    pub auto_scaling: AutoScalingInput,
     /// The most nodes that the pool may have, if not AKS's figure.
     pub max_count: Option<u32>,
     /// System or user pool.
     pub mode: Option<String>,
+    /// Whether the pool is to have nodes: `Running` or `Stopped`.
+    pub power: Option<String>,
     /// Labels for the nodes.
     pub node_labels: BTreeMap<String, String>,
     /// Taints for the nodes.
@@ -52,10 +62,22 @@ pub struct NodePoolInput {
     pub extra: Map<String, Value>,
 }
 
+/// What somebody asked of the cluster autoscaler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AutoScalingInput {
+    /// Whether it is on.
+    pub enabled: Option<bool>,
+    /// The least number of nodes.
+    pub min_count: Option<i64>,
+    /// The greatest number of nodes.
+    pub max_count: Option<i64>,
+}
+
 /// Checks a new pool (`existing` is `None`) or a change of one.
 ///
 /// What was not asked keeps its value, or gets AKS's default; labels, taints, tags and extra fields are replaced as a whole.
-/// VM size, node selector, profile and strategy can't be changed.
+/// VM size, node selector, profile and strategy can't be changed. A count can't either while the cluster autoscaler is on, but
+/// it is brought within new bounds.
 ///
 /// # Errors
 /// What is wrong with the input, in ARM's terms, and what is allowed.
@@ -72,18 +94,20 @@ pub fn node_pool(
         None => existing.map(|spec| spec.mode).unwrap_or_default(),
     };
     let most = input.max_count.unwrap_or(MAX_COUNT);
-    let count = count(input.count, mode, existing, most)?;
+    let auto_scaling = scaling::bounds(&input.auto_scaling, mode, existing, most)?;
+    let count = scaling::count(input.count, auto_scaling, mode, existing, most)?;
     let mig_strategy = strategy(input, existing)?;
-    let (gpu_instance_profile, layouts) = layout(input, existing, size)?;
+    let layout = layout::wanted(input, existing, size, mig_strategy)?;
     let spec = NodePoolSpec {
         count,
         machines: match size {
             Some(size) => Machines::VmSize(size.name.to_owned()),
             None => Machines::NodeSelector(node_selector(input, existing)?),
         },
-        gpu_instance_profile,
+        gpu_instance_profile: layout.gpu_instance_profile,
         mig_strategy,
-        layouts,
+        layouts: layout.layouts,
+        mig_profiles: layout.mig_profiles,
         max_unavailable: match asked(input.max_unavailable.as_ref()) {
             Some(text) => text.parse()?,
             None => existing
@@ -95,6 +119,8 @@ pub fn node_pool(
             .or_else(|| existing.map(|spec| spec.drain))
             .unwrap_or_default(),
         mode,
+        power: power(input, mode, existing)?,
+        auto_scaling,
         node_labels: labels(&input.node_labels)?,
         node_taints: input
             .node_taints
@@ -109,6 +135,24 @@ pub fn node_pool(
         advertised(size, spec.node_layout().as_ref(), spec.mig_strategy)?;
     }
     Ok(spec)
+}
+
+fn power(
+    input: &NodePoolInput,
+    mode: PoolMode,
+    existing: Option<&NodePoolSpec>,
+) -> Result<PowerState, Invalid> {
+    let power = match asked(input.power.as_ref()) {
+        Some(text) => text.parse()?,
+        None => existing.map(|spec| spec.power).unwrap_or_default(),
+    };
+    if power == PowerState::Stopped && mode == PoolMode::System {
+        return Err(Invalid::parameter(
+            "agentPoolProfile.powerState",
+            "A node pool of mode 'System' can't be stopped. Stop the cluster, or make it a 'User' pool first.",
+        ));
+    }
+    Ok(power)
 }
 
 /// How the machines of a pool are chosen.
@@ -187,22 +231,6 @@ fn vm_size(
     }
 }
 
-fn count(
-    asked: Option<i64>,
-    mode: PoolMode,
-    existing: Option<&NodePoolSpec>,
-    most: u32,
-) -> Result<u32, Invalid> {
-    let count = asked.unwrap_or_else(|| existing.map_or(1, |spec| i64::from(spec.count)));
-    let min = mode.min_count();
-    u32::try_from(count).ok().filter(|count| (min..=most).contains(count)).ok_or_else(|| {
-        Invalid::parameter(
-            "agentPoolProfile.count",
-            format!("agentPoolProfile.count was {count}. It must be greater or equal to minCount:{min} and less than or equal to maxCount:{most}."),
-        )
-    })
-}
-
 fn strategy(
     input: &NodePoolInput,
     existing: Option<&NodePoolSpec>,
@@ -227,78 +255,6 @@ fn strategy(
         )),
         _ => Ok(asked),
     }
-}
-
-type Wanted = (Option<GpuInstanceProfile>, Option<NodeLayout>);
-
-fn layout(
-    input: &NodePoolInput,
-    existing: Option<&NodePoolSpec>,
-    size: Option<&VmSize>,
-) -> Result<Wanted, Invalid> {
-    let profile = asked(input.gpu_instance_profile.as_ref())
-        .map(gpu_instance_profile)
-        .transpose()?;
-    let layouts = asked(input.layouts.as_ref()).map(layouts).transpose()?;
-    if let Some(spec) = existing {
-        if profile.is_some() && profile != spec.gpu_instance_profile {
-            return Err(Invalid::immutable("properties.gpuInstanceProfile", AGAIN));
-        }
-        if layouts.is_some() && spec.gpu_instance_profile.is_some() {
-            return Err(Invalid::immutable("properties.layouts", AGAIN));
-        }
-        return Ok((
-            spec.gpu_instance_profile,
-            layouts.or_else(|| spec.layouts.clone()),
-        ));
-    }
-    if profile.is_some() && layouts.is_some() {
-        return Err(Invalid::parameter(
-            "agentPoolProfile.layouts",
-            "The parameters gpuInstanceProfile and layouts exclude each other. Leave one of them away.",
-        ));
-    }
-    let Some(size) = size else {
-        return Ok((profile, layouts));
-    };
-    if let Some(profile) = profile {
-        let (board, _) = size.mig_board()?;
-        profile.resolve(board).map_err(|error| {
-            Invalid::parameter(
-                "agentPoolProfile.gpuInstanceProfile",
-                format!("The GPU instance profile '{profile}' is not possible on VM size '{}': {error}.", size.name),
-            )
-        })?;
-    }
-    if layouts.is_some() {
-        let about = Some("agentPoolProfile.layouts".to_owned());
-        size.mig_board().map_err(|error| Invalid {
-            target: about,
-            ..error
-        })?;
-    }
-    Ok((profile, layouts))
-}
-
-fn gpu_instance_profile(text: &str) -> Result<GpuInstanceProfile, Invalid> {
-    text.parse().map_err(|_| {
-        let allowed = GpuInstanceProfile::ALL
-            .map(|profile| profile.to_string())
-            .join(", ");
-        Invalid::parameter(
-            "agentPoolProfile.gpuInstanceProfile",
-            format!("The GPU instance profile '{text}' is not known. Use one of {allowed}."),
-        )
-    })
-}
-
-fn layouts(text: &str) -> Result<NodeLayout, Invalid> {
-    text.parse::<NodeLayout>().map_err(|error| {
-        Invalid::parameter(
-            "agentPoolProfile.layouts",
-            format!("The layout '{text}' can't be read: {error}."),
-        )
-    })
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {

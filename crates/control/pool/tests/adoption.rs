@@ -48,6 +48,7 @@ fn pool_of(name: &str, count: u32, max_unavailable: &str) -> NodePool {
         operation: None,
         created: Timestamp::UNIX_EPOCH,
         rollout: Rollout::default(),
+        leaving: std::collections::BTreeSet::new(),
         seen: PoolSummary::default(),
     }
 }

@@ -59,6 +59,7 @@ fn pool(name: &str, count: i64) -> NodePool {
         operation: None,
         created: Timestamp::now(),
         rollout: pool::Rollout::default(),
+        leaving: std::collections::BTreeSet::new(),
         seen: pool::PoolSummary::default(),
     }
 }
@@ -80,6 +81,7 @@ impl World {
             tags: [].into(),
             properties: serde_json::Map::new(),
             envelope: serde_json::Map::new(),
+            power: pool::PowerState::Running,
             provisioning_state: ProvisioningState::Succeeded,
             message: String::new(),
             operation: None,

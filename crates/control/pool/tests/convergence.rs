@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use pool::validation::{NodePoolInput, node_pool};
 use pool::{
     Action, ClusterKey, GroupKey, NodeName, NodePhase, NodePool, NodeSpec, ObservedNode, PoolKey,
-    PoolSummary, ProvisioningState, Rollout, Slices, Supply, expected_allocatable, reconcile,
+    PoolSummary, PowerState, ProvisioningState, Rollout, Slices, Supply, expected_allocatable,
+    reconcile,
 };
 
 fn key(pool: &str) -> PoolKey {
@@ -43,6 +44,7 @@ fn pool_of(count: u32) -> NodePool {
         operation: None,
         created: Timestamp::UNIX_EPOCH,
         rollout: Rollout::default(),
+        leaving: std::collections::BTreeSet::new(),
         seen: PoolSummary::default(),
     }
 }
@@ -149,6 +151,12 @@ enum Event {
     Scale(u32),
     /// Somebody labels the pool.
     Label(u8),
+    /// Somebody stops or starts the pool.
+    Power(PowerState),
+    /// Somebody wants a certain node gone.
+    Name(usize),
+    /// Somebody cancels what is going on.
+    Cancel,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -161,19 +169,35 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..8_usize).prop_map(Event::Vanish),
         2 => (0..7_u32).prop_map(Event::Scale),
         1 => (0..3_u8).prop_map(Event::Label),
+        1 => prop_oneof![Just(PowerState::Running), Just(PowerState::Stopped)].prop_map(Event::Power),
+        1 => (0..8_usize).prop_map(Event::Name),
+        1 => Just(Event::Cancel),
     ]
+}
+
+/// How many nodes there are to be.
+fn wanted(pool: &NodePool) -> usize {
+    match pool.spec.power {
+        PowerState::Running => pool.spec.count as usize,
+        PowerState::Stopped => 0,
+    }
 }
 
 /// One round: what is decided is checked, then done.
 fn round(pool: &mut NodePool, world: &mut World, killed_after: Option<usize>) {
     let before = world.observe();
     let decision = reconcile(pool, &before, &Supply::Made);
-    if decision.rollout != pool.rollout {
+    if decision.rollout != pool.rollout || decision.leaving != pool.leaving {
         // It is kept before anything is done, and the next round does it.
         pool.rollout = decision.rollout;
+        pool.leaving = decision.leaving;
         return;
     }
-    let wanted = pool.spec.count as usize;
+    let wanted = wanted(pool);
+    if pool.provisioning_state == ProvisioningState::Canceled {
+        assert!(decision.actions.is_empty());
+        assert_eq!(decision.state, ProvisioningState::Canceled);
+    }
 
     if decision.state == ProvisioningState::Succeeded {
         assert!(decision.actions.is_empty());
@@ -196,10 +220,13 @@ fn round(pool: &mut NodePool, world: &mut World, killed_after: Option<usize>) {
             Action::DeleteNode(name) => Some(name),
             _ => None,
         })
+        // Those that somebody named go whatever their ordinal.
+        .filter(|name| !pool.leaving.contains(*name))
         .collect();
     let stays = before
         .iter()
-        .filter(|n| n.phase != NodePhase::Deleting && !deleted.contains(&n.spec.name));
+        .filter(|n| n.phase != NodePhase::Deleting && !deleted.contains(&n.spec.name))
+        .filter(|n| !pool.leaving.contains(&n.spec.name));
     if let (Some(highest), Some(lowest)) = (
         stays.map(|n| n.spec.name.ordinal()).max(),
         deleted.iter().map(|n| n.ordinal()).min(),
@@ -222,6 +249,7 @@ fn round(pool: &mut NodePool, world: &mut World, killed_after: Option<usize>) {
     if killed_after.is_none() {
         pool.provisioning_state = decision.state;
         pool.message = decision.message;
+        pool.seen = decision.seen;
     }
 }
 
@@ -278,12 +306,35 @@ fn happen(event: &Event, pool: &mut NodePool, world: &mut World) {
                 .node_labels
                 .insert("generation".into(), n.to_string());
         }
+        Event::Power(power) => {
+            pool.spec.power = power;
+            pool.provisioning_state = match power {
+                PowerState::Running => ProvisioningState::Starting,
+                PowerState::Stopped => ProvisioningState::Stopping,
+            };
+        }
+        Event::Name(n) => {
+            let name = world.nth(n).map(|node| node.spec.name.clone());
+            if let Some(name) = name
+                && pool.leaving.insert(name)
+            {
+                pool.spec.count = pool.spec.count.saturating_sub(1);
+                pool.provisioning_state = ProvisioningState::Scaling;
+            }
+        }
+        Event::Cancel => {
+            pool.provisioning_state = ProvisioningState::Canceled;
+            pool.seen.power = pool.spec.power;
+        }
     }
 }
 
-/// Nothing bad happens any more.
+/// Nothing bad happens any more, and what was canceled is asked for again.
 fn settle(pool: &mut NodePool, world: &mut World) {
-    for _ in 0..6 {
+    if pool.provisioning_state == ProvisioningState::Canceled {
+        pool.provisioning_state = ProvisioningState::Updating;
+    }
+    for _ in 0..8 {
         round(pool, world, None);
         world
             .nodes
@@ -305,7 +356,9 @@ proptest! {
         }
         settle(&mut pool, &mut world);
         prop_assert_eq!(pool.provisioning_state, ProvisioningState::Succeeded);
-        prop_assert_eq!(world.live(), pool.spec.count as usize);
+        prop_assert_eq!(world.live(), wanted(&pool));
+        prop_assert_eq!(pool.seen.power, pool.spec.power);
+        prop_assert!(pool.leaving.is_empty());
         for node in world.nodes.values() {
             prop_assert_eq!(node.spec.labels.get("generation"), pool.spec.node_labels.get("generation"));
         }
@@ -330,6 +383,92 @@ proptest! {
         prop_assert_eq!(reconcile(&pool, &world.observe(), &Supply::Made).gone, world.nodes.is_empty());
         prop_assert_eq!(reconcile::<ObservedNode>(&pool, &[], &Supply::Made).gone, true);
     }
+}
+
+fn names(world: &World) -> Vec<NodeName> {
+    world.nodes.keys().cloned().collect()
+}
+
+fn succeeded(count: u32) -> (NodePool, World) {
+    let mut pool = pool_of(count);
+    let mut world = World::default();
+    settle(&mut pool, &mut world);
+    assert_eq!(pool.provisioning_state, ProvisioningState::Succeeded);
+    (pool, world)
+}
+
+#[test]
+fn a_stopped_pool_has_no_node_and_gets_as_many_back_when_it_is_started() {
+    let (mut pool, mut world) = succeeded(3);
+    let before = names(&world);
+    happen(&Event::Power(PowerState::Stopped), &mut pool, &mut world);
+    round(&mut pool, &mut world, None);
+    assert_eq!(pool.provisioning_state, ProvisioningState::Stopping);
+    settle(&mut pool, &mut world);
+    assert_eq!((world.nodes.len(), pool.spec.count), (0, 3));
+    assert_eq!(pool.provisioning_state, ProvisioningState::Succeeded);
+    assert_eq!(pool.seen.reason, pool::Reason::Stopped);
+
+    happen(&Event::Power(PowerState::Running), &mut pool, &mut world);
+    round(&mut pool, &mut world, None);
+    assert_eq!(pool.provisioning_state, ProvisioningState::Starting);
+    settle(&mut pool, &mut world);
+    assert_eq!(names(&world), before);
+}
+
+#[test]
+fn a_pool_within_a_stopped_cluster_stops_and_starts_with_it_save_when_it_was_stopped_itself() {
+    let (mut pool, mut world) = succeeded(2);
+    let look = |pool: &mut NodePool, world: &mut World, cluster| {
+        let own = pool.spec.power;
+        *pool = pool.within(cluster);
+        settle(pool, world);
+        pool.spec.power = own;
+    };
+    look(&mut pool, &mut world, PowerState::Stopped);
+    assert_eq!(world.live(), 0);
+    look(&mut pool, &mut world, PowerState::Running);
+    assert_eq!(world.live(), 2);
+
+    pool.spec.power = PowerState::Stopped;
+    look(&mut pool, &mut world, PowerState::Stopped);
+    look(&mut pool, &mut world, PowerState::Running);
+    assert_eq!(world.live(), 0);
+}
+
+#[test]
+fn a_node_that_was_named_goes_and_the_others_stay() {
+    let (mut pool, mut world) = succeeded(3);
+    let before = names(&world);
+    happen(&Event::Name(1), &mut pool, &mut world);
+    settle(&mut pool, &mut world);
+    assert_eq!(names(&world), [before[0].clone(), before[2].clone()]);
+    // Its name is free again.
+    happen(&Event::Scale(3), &mut pool, &mut world);
+    settle(&mut pool, &mut world);
+    assert_eq!(names(&world), before);
+}
+
+#[test]
+fn a_canceled_pool_stays_as_it_is_until_its_cluster_is_stopped_or_something_is_asked() {
+    let (mut pool, mut world) = succeeded(1);
+    happen(&Event::Scale(4), &mut pool, &mut world);
+    round(&mut pool, &mut world, Some(1));
+    happen(&Event::Cancel, &mut pool, &mut world);
+    for _ in 0..3 {
+        round(&mut pool, &mut world, None);
+        world.nodes.values_mut().for_each(finish);
+    }
+    assert_eq!(world.live(), 2);
+    assert_eq!(pool.provisioning_state, ProvisioningState::Canceled);
+
+    let stopped = reconcile(
+        &pool.within(PowerState::Stopped),
+        &world.observe(),
+        &Supply::Made,
+    );
+    assert_eq!(stopped.state, ProvisioningState::Stopping);
+    assert_eq!(stopped.actions.len(), 2);
 }
 
 #[test]

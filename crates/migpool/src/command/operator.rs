@@ -49,6 +49,9 @@ pub(crate) struct Operator {
     /// Look at Cluster API's MachineDeployments and Machines too
     #[arg(long)]
     cluster_api: bool,
+    /// Look after the resource groups, managed clusters and operations of `migpool serve` too
+    #[arg(long)]
+    arm: bool,
 }
 
 impl Operator {
@@ -80,6 +83,7 @@ impl Operator {
             listen: self.listen,
             webhook,
             cluster_api: self.cluster_api,
+            arm: self.arm,
         };
         kubernetes::run(config, cancel).await.map_err(Failure::of)
     }

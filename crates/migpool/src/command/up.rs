@@ -1,14 +1,18 @@
 //! `migpool up`: the control plane on this machine.
 
+pub(crate) mod azure;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use local::UpConfig;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::arguments::StateDir;
+use crate::azure::AzureFolder;
 use crate::chart_repository::ChartRepository;
+use crate::command::up::azure::AzureOptions;
 use crate::failure::Failure;
 use crate::output::write_line;
 use crate::runtime::{cancelled_by_signals, start_log};
@@ -34,6 +38,8 @@ pub(crate) struct Up {
         requires = "chart_repository"
     )]
     chart_address: SocketAddr,
+    #[command(flatten)]
+    azure: AzureOptions,
 }
 
 impl Up {
@@ -53,6 +59,7 @@ impl Up {
             ),
             None => None,
         };
+        let front = self.azure.open().await.map_err(Failure::of)?;
         let (ready, mut is_ready) = watch::channel(false);
         let config = UpConfig {
             state_dir: state_dir.clone(),
@@ -66,8 +73,11 @@ impl Up {
             "simulated GPUs"
         };
         let charts_at = charts.as_ref().map(ChartRepository::url);
+        let front_at = front.as_ref().map(|front| front.url().to_owned());
+        let (front_ready, front_is_ready) = oneshot::channel();
         let announce = async {
-            if is_ready.wait_for(|ready| *ready).await.is_ok() {
+            let socket = is_ready.wait_for(|ready| *ready).await.is_ok();
+            if socket && (front_at.is_none() || front_is_ready.await.is_ok()) {
                 let line = format!(
                     "migpool is up on {}: {gpus}, no Kubernetes. Try `migpool group create` in another terminal.",
                     state_dir.display()
@@ -75,6 +85,11 @@ impl Up {
                 let _ = write_line(&line);
                 if let Some(url) = charts_at {
                     let _ = write_line(&format!("Charts: helm repo add nvdp {url}"));
+                }
+                if let Some(url) = front_at {
+                    let _ = write_line(&format!(
+                        "Azure's clients: {url}. For az, curl and the SDKs in another terminal: eval \"$(migpool azure env)\""
+                    ));
                 }
             }
             std::future::pending::<()>().await;
@@ -92,8 +107,18 @@ impl Up {
                 Err(error) => Failure::failed(format!("charts are not served any more: {error}")),
             }
         };
+        let folder = AzureFolder::of(&state_dir);
+        let up = local::up_beside(config, cancel.clone(), |backend, cancel| async move {
+            // An `up` that was killed has left it behind.
+            folder.withdraw()?;
+            let Some(front) = front else {
+                cancel.cancelled().await;
+                return Ok(());
+            };
+            front.serve(&folder, backend, front_ready, cancel).await
+        });
         tokio::select! {
-            outcome = local::up(config, cancel.clone()) => outcome.map_err(Failure::of),
+            outcome = up => outcome.map_err(Failure::of),
             failure = serve_charts => Err(failure),
             () = announce => Ok(()),
         }

@@ -103,7 +103,7 @@ impl ControlPlane {
         self.up_with(&["up"]);
     }
 
-    fn up_with(&mut self, words: &[&str]) {
+    pub(crate) fn up_with(&mut self, words: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -124,6 +124,11 @@ impl ControlPlane {
             "up did not come up: {line}{}",
             self.log()
         );
+    }
+
+    /// The process of `up`.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("up runs").id()
     }
 
     /// `kill -9`.

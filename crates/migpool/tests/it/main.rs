@@ -6,6 +6,7 @@
 )]
 
 mod article;
+mod azure;
 mod bad_input;
 mod charts;
 mod control_plane;

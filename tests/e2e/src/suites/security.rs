@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use crate::charts;
 use crate::checks;
 use crate::footprint;
+use crate::machine::{Said, workspace};
 use crate::nodes::{DRIVER_ROOT, Node, SIMULATED_ROOT};
 use crate::pods::{self, Pod, PodSpec};
 use crate::suite::{Outcome, Test};
 use crate::told;
 use crate::traces::{Traces, owned_by_releases};
 use crate::wait::{LATER, until};
-use crate::world::{CPUNODE, MIGNODE, Said, World, workspace};
+use crate::world::{CPUNODE, MIGNODE, World};
 
 /// The suite.
 pub(crate) const TESTS: &[Test] = &[

@@ -286,7 +286,20 @@ async fn what_a_pool_is_made_of_cannot_be_changed(#[case] body: Value, #[case] t
 #[case("mignode", changed("mode", json!("Other")), "agentPoolProfile.mode")]
 #[case("mignode", changed("nodeTaints", json!(["sku=gpu"])), "agentPoolProfile.nodeTaints")]
 #[case("mignode", changed("osType", json!("Windows")), "agentPoolProfile.osType")]
-#[case("mignode", changed("powerState", json!({"code": "Stopped"})), "agentPoolProfile.powerState")]
+#[case("mignode", json!({"properties": {"mode": "System", "powerState": {"code": "Stopped"}}}), "agentPoolProfile.powerState")]
+#[case("mignode", changed("powerState", json!({"code": "Paused"})), "agentPoolProfile.powerState.code")]
+#[case("mignode", changed("orchestratorVersion", json!("1.20.0")), "agentPoolProfile.orchestratorVersion")]
+#[case("mignode", changed("minCount", json!(1)), "agentPoolProfile.enableAutoScaling")]
+#[case("mignode", changed("enableAutoScaling", json!(true)), "agentPoolProfile.enableAutoScaling")]
+#[case("mignode", changed("type", json!("VirtualMachines")), "agentPoolProfile.type")]
+#[case("mignode", changed("creationData", json!({"sourceResourceId": "/s"})), "agentPoolProfile.creationData")]
+#[case("mignode", changed("scaleSetPriority", json!("Cheap")), "agentPoolProfile.scaleSetPriority")]
+#[case("mignode", changed("scaleSetEvictionPolicy", json!("Delete")), "agentPoolProfile.scaleSetEvictionPolicy")]
+#[case("mignode", json!({"properties": {"mode": "System", "scaleSetPriority": "Spot"}}), "agentPoolProfile.scaleSetPriority")]
+#[case("mignode", changed("maxPods", json!(5)), "agentPoolProfile.maxPods")]
+#[case("mignode", changed("gpuProfile", json!({"driver": "Maybe"})), "agentPoolProfile.gpuProfile.driver")]
+#[case("mignode", changed("gpuProfile", json!({"nvidia": {"driverMode": "DRA"}})), "agentPoolProfile.gpuProfile.driverMode")]
+#[case("mignode", changed("gpuProfile", json!({"nvidia": {"managementMode": "Partly"}})), "agentPoolProfile.gpuProfile.managementMode")]
 #[case("mignode", changed("gpuProfile", json!({"nvidia": {"migProfiles": ["MIG1g"]}})), "agentPoolProfile.gpuProfile.nvidia.migProfiles")]
 #[tokio::test]
 async fn what_cannot_be_had_is_refused_and_nothing_is_stored(
@@ -368,7 +381,7 @@ async fn empty_texts_and_zeros_get_defaults() {
     assert_eq!(properties["vmSize"], "Standard_DS2_v2");
     assert_eq!(properties["osDiskSizeGB"], 128);
     assert_eq!(properties["mode"], "User");
-    assert_eq!(properties.get("orchestratorVersion"), None);
+    assert_eq!(properties["orchestratorVersion"], "1.33.0");
     assert_eq!(properties.get("gpuInstanceProfile"), None);
     assert_eq!(properties.get("gpuProfile"), None);
 }
@@ -522,7 +535,7 @@ async fn a_subscription_is_a_scope_of_its_own_and_must_be_a_uuid() {
     let other = agent_pool("mignode").replace("00000000-0000", "11111111-0000");
     assert_eq!(
         api.get(&other, VERSION).await.code(),
-        "ResourceGroupNotFound"
+        "SubscriptionNotFound"
     );
     let none = agent_pool("mignode").replace("00000000-0000-0000-0000-000000000000", "mine");
     let answer = api.get(&none, VERSION).await;

@@ -22,6 +22,7 @@ pub(crate) struct Api {
     pub(crate) backend: Arc<MemoryBackend>,
     router: Router,
     controller: Controller<Arc<MemoryBackend>, Arc<MemoryBackend>>,
+    deployer: arm::Deployer<MemoryBackend>,
 }
 
 /// What came back.
@@ -101,8 +102,15 @@ impl Api {
     pub(crate) fn new() -> Self {
         let backend = Arc::new(MemoryBackend::new());
         Self {
-            router: arm::router(Arc::clone(&backend), arm::Scheme::Http),
+            router: arm::router(
+                Arc::clone(&backend),
+                arm::FrontSettings {
+                    scheme: arm::Scheme::Http,
+                    account: arm::Account::local(),
+                },
+            ),
             controller: Controller::new(Arc::clone(&backend), Arc::clone(&backend)),
+            deployer: arm::Deployer::new(Arc::clone(&backend)),
             backend,
         }
     }
@@ -135,10 +143,11 @@ impl Api {
         api
     }
 
-    /// Lets the controller do all that is to be done.
+    /// Lets the controller and the deployer do all that is to be done.
     pub(crate) async fn settle(&self) {
         for _ in 0..8 {
             let _ = self.controller.round().await.unwrap();
+            self.deployer.round().await.unwrap();
         }
     }
 

@@ -8,5 +8,13 @@
 mod agent_pool;
 mod api_version;
 mod common;
+mod credential;
+mod deployment;
+mod managed_cluster;
+mod paging;
+mod pool_operations;
+mod pool_properties;
+mod resource_group;
 mod resources;
 mod socket;
+mod subscription;

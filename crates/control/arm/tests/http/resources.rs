@@ -234,20 +234,6 @@ async fn a_cluster_is_deleted_with_202_and_then_204() {
 }
 
 #[tokio::test]
-async fn credentials_are_refused_with_a_sentence_that_says_what_to_use() {
-    let api = Api::with_cluster().await;
-    for action in ["listClusterUserCredential", "listClusterAdminCredential"] {
-        let uri = format!("{}/{action}?api-version={VERSION}", cluster());
-        let answer = api.send(Method::POST, &uri, &[], Body::empty()).await;
-        assert_eq!(
-            (answer.status, answer.code()),
-            (StatusCode::BAD_REQUEST, "KubernetesNotAvailable")
-        );
-        assert!(answer.message().contains("migpool node list"), "{answer:?}");
-    }
-}
-
-#[tokio::test]
 async fn nodes_are_listed_with_what_is_seen_of_them() {
     let api = Api::with_pool().await;
     let nodes = format!("{}/providers/Migpool.Local/nodes", cluster());

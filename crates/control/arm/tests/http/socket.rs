@@ -19,6 +19,7 @@ async fn it_serves_until_it_is_cancelled() {
     let server = tokio::spawn(arm::serve(
         listener,
         Arc::clone(&api.backend),
+        arm::Account::local(),
         cancel.clone(),
     ));
 

@@ -33,8 +33,9 @@ pub(super) fn seen(pair: &Pair, pools: &BTreeMap<String, NodePool>) -> Option<Ob
     let pool_object = pool.and_then(|pool| pools.get(&pool.name));
     let key = match pool {
         Some(pool) => {
-            let cluster = pool_object.and_then(|object| object.spec.cluster_name.as_deref());
-            convert::key_of(&pool.name, cluster).ok()?
+            let name = pool.name.split('-').next().unwrap_or_default();
+            let named = || convert::key_of(name, None);
+            pool_object.map_or_else(named, convert::key).ok()?
         }
         None => no_pool()?,
     };

@@ -1,8 +1,8 @@
 //! Groups, clusters, node pools and operations: [`pool::Store`] over SQLite.
 
-use pool::{Change, Expected, Kind, RawRecord, Revision, Scope, Store, StoreError};
-use rusqlite::{OptionalExtension, Transaction, params};
-use tokio::sync::watch;
+use pool::{Change, Changed, Expected, Kind, Page, RawRecord, Revision, Scope, Store, StoreError};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use tokio::sync::{broadcast, watch};
 
 use super::{Database, DatabaseError, Durability, Failure};
 
@@ -15,51 +15,61 @@ impl From<DatabaseError> for StoreError {
 impl Store for Database {
     async fn read(&self, kind: Kind, path: &str) -> Result<Option<RawRecord>, StoreError> {
         let path = path.to_owned();
-        self.transaction(Durability::Process, move |tx| {
-            let row = tx
-                .query_row(
-                    "SELECT revision, body FROM record WHERE kind = ?1 AND path = ?2",
-                    params![kind.as_str(), path],
-                    |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
-                )
-                .optional()?;
-            row.map(|(revision, body)| raw(kind, path, revision, &body))
-                .transpose()
-        })
-        .await
+        let found: Option<Written> = self
+            .reading(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT path, revision, body FROM record WHERE kind = ?1 AND path = ?2",
+                    )?
+                    .query_row(params![kind.as_str(), path], written)
+                    .optional()
+            })
+            .await?;
+        found.map(|it| raw(kind, it)).transpose()
     }
 
     async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        let prefix = scope.prefix().to_owned();
-        self.transaction(Durability::Process, move |tx| {
-            let mut statement = tx.prepare_cached(
-                "SELECT path, revision, body FROM record
-                 WHERE kind = ?1 AND substr(path, 1, length(?2)) = ?2 ORDER BY path",
-            )?;
-            let mut rows = statement.query(params![kind.as_str(), prefix])?;
-            let mut records = Vec::new();
-            while let Some(row) = rows.next()? {
-                let body: String = row.get(2)?;
-                records.push(raw(kind, row.get(0)?, row.get(1)?, &body)?);
-            }
-            Ok(records)
-        })
-        .await
+        let (rows, _) = self.rows_of(kind, scope, None, usize::MAX).await?;
+        rows.into_iter().map(|it| raw(kind, it)).collect()
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RawRecord>, StoreError> {
+        let (rows, next) = self.rows_of(kind, scope, after, limit).await?;
+        let page = Page {
+            records: rows,
+            unreadable: Vec::new(),
+            next,
+        };
+        page.read(|it| raw(kind, it))
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
         let writes = changes
             .iter()
-            .any(|change| !matches!(change, Change::Check { .. }));
-        let told = self.changes.clone();
+            .filter(|change| !matches!(change, Change::Check { .. }));
+        let touched: Vec<_> = writes
+            .map(|change| {
+                let (kind, path) = change.subject();
+                (kind, path.to_owned())
+            })
+            .collect();
+        let (counted, told) = (self.changes.clone(), self.changed.clone());
         self.transaction_then(
             Durability::Power,
             move |tx| changes.iter().map(|change| apply(tx, change)).collect(),
             // Not by who asked: a client that hangs up takes its request along, and what was
             // committed must be seen all the same.
             move || {
-                if writes {
-                    told.send_modify(|count| *count = count.wrapping_add(1));
+                if !touched.is_empty() {
+                    // Nobody may listen.
+                    let _ = told.send(touched.into());
+                    counted.send_modify(|count| *count = count.wrapping_add(1));
                 }
             },
         )
@@ -69,26 +79,70 @@ impl Store for Database {
     fn store_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+
+    fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
+        Some(self.changed.subscribe())
+    }
 }
 
-fn raw(
-    kind: Kind,
+impl Database {
+    /// Rows of a [page](Store::page), and the path after which the next begins.
+    async fn rows_of(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Written>, Option<String>), DatabaseError> {
+        let from = after.unwrap_or_default().max(scope.prefix()).to_owned();
+        let to = scope.end();
+        // One more tells whether there is another page.
+        let rows = i64::try_from(limit).map_or(-1, |limit| limit.saturating_add(1));
+        let mut rows: Vec<Written> = self
+            .reading(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT path, revision, body FROM record
+                     WHERE kind = ?1 AND path > ?2 AND path < ifnull(?3, x'') ORDER BY path LIMIT ?4",
+                )?;
+                let rows = statement.query_map(params![kind.as_str(), from, to, rows], written)?;
+                rows.collect()
+            })
+            .await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(|row| row.path.clone());
+        Ok((rows, next))
+    }
+}
+
+/// A row of a record. Its JSON is not read by the thread of the database, which others wait for.
+struct Written {
     path: String,
     revision: i64,
-    body: &str,
-) -> Result<RawRecord, Failure<StoreError>> {
-    match serde_json::from_str(body) {
+    body: String,
+}
+
+fn written(row: &Row<'_>) -> rusqlite::Result<Written> {
+    Ok(Written {
+        path: row.get(0)?,
+        revision: row.get(1)?,
+        body: row.get(2)?,
+    })
+}
+
+fn raw(kind: Kind, row: Written) -> Result<RawRecord, StoreError> {
+    match serde_json::from_str(&row.body) {
         Ok(body) => Ok(RawRecord {
             kind,
-            path,
-            revision: Revision(revision.cast_unsigned()),
+            path: row.path,
+            revision: Revision(row.revision.cast_unsigned()),
             body,
         }),
-        Err(error) => Err(Failure::Other(StoreError::Unreadable {
+        Err(error) => Err(StoreError::Unreadable {
             kind,
-            path,
+            path: row.path,
             reason: error.to_string(),
-        })),
+        }),
     }
 }
 

@@ -248,3 +248,127 @@ async fn a_commit_is_seen_though_whoever_asked_for_it_has_hung_up() {
     let stored = database.read(Kind::Cluster, "a").await.expect("reads");
     assert!(stored.is_some());
 }
+
+fn paths(page: &pool::Page<pool::RawRecord>) -> Vec<&str> {
+    page.records.iter().map(|it| it.path.as_str()).collect()
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_within_their_scope() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(&dir);
+    let group = cluster().group;
+    let beside = [
+        format!("{}-1/c", pool::Key::path(&group)),
+        format!("{}0/c", pool::Key::path(&group)),
+    ];
+    let inside =
+        ["a", "b", "c", "d", "e"].map(|name| format!("{}/{name}", pool::Key::path(&group)));
+    let all = beside.iter().chain(&inside);
+    let changes = all.map(|path| put(path, Expected::Absent, "x")).collect();
+    store.commit(changes).await.expect("commits");
+    let scope = Scope::group(&group);
+    let mut after = None;
+    let mut sizes = Vec::new();
+    let mut seen = Vec::new();
+    loop {
+        let page = store.page(Kind::Cluster, &scope, after.as_deref(), 2);
+        let page = page.await.expect("a page");
+        sizes.push(page.records.len());
+        seen.extend(page.records.iter().map(|it| it.path.clone()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    assert_eq!(seen, inside);
+    // As many as there are is one page, and so is any number.
+    for limit in [5, usize::MAX] {
+        let page = store.page(Kind::Cluster, &scope, None, limit).await;
+        let page = page.expect("a page");
+        assert_eq!((paths(&page).len(), page.next), (5, None));
+    }
+    let of_others = store.page(Kind::Group, &scope, None, 2).await;
+    assert!(of_others.expect("a page").records.is_empty());
+}
+
+#[tokio::test]
+async fn a_row_that_is_no_json_is_named_and_the_others_are_read() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(&dir);
+    let changes = ["s/a", "s/b", "s/c"].map(|path| put(path, Expected::Absent, "x"));
+    store.commit(changes.into()).await.expect("commits");
+    let broken = Connection::open(dir.path().join("migpool.db")).expect("opens");
+    broken
+        .execute("UPDATE record SET body = '{' WHERE path = 's/b'", [])
+        .expect("broken");
+    let page = store
+        .page(Kind::Cluster, &Scope::everything(), None, 2)
+        .await;
+    let page = page.expect("a page");
+    assert_eq!(paths(&page), ["s/a"]);
+    assert_eq!(page.unreadable[0].path, "s/b");
+    assert_eq!(page.next.as_deref(), Some("s/b"));
+    let read = store.read(Kind::Cluster, "s/b").await;
+    assert!(
+        matches!(read, Err(StoreError::Unreadable { .. })),
+        "{read:?}"
+    );
+}
+
+#[tokio::test]
+async fn each_commit_tells_what_it_changed_and_a_refused_one_nothing() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = open(&dir);
+    let mut told = store.record_changes().expect("told");
+    let both = ["s/a", "s/b"].map(|path| put(path, Expected::Absent, "x"));
+    let revisions = store.commit(both.into()).await.expect("commits");
+    let check = Change::Check {
+        kind: Kind::Cluster,
+        path: "s/a".to_owned(),
+        expected: Expected::Revision(revisions[0].expect("a revision")),
+    };
+    store.commit(vec![check.clone()]).await.expect("checks");
+    let refused = store.commit(vec![
+        put("s/c", Expected::Absent, "x"),
+        put("s/a", Expected::Absent, "x"),
+    ]);
+    assert!(refused.await.is_err());
+    let gone = Change::Delete {
+        kind: Kind::Cluster,
+        path: "s/b".to_owned(),
+        expected: revisions[1].expect("a revision"),
+    };
+    store.commit(vec![check, gone]).await.expect("commits");
+    let of = |path: &str| (Kind::Cluster, path.to_owned());
+    assert_eq!(*told.recv().await.expect("told"), [of("s/a"), of("s/b")]);
+    assert_eq!(*told.recv().await.expect("told"), [of("s/b")]);
+    assert!(told.try_recv().is_err());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+
+    /// The store that tests use in its place keeps to the same.
+    #[test]
+    fn any_page_is_the_one_that_a_scan_would_be_cut_to(
+        names in proptest::collection::btree_set("[a-c.0/-]{1,4}", 0..30),
+        after in proptest::option::of("[a-c.0/-]{1,4}"),
+        limit in 1..12usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().expect("tempdir");
+            let store = open(&dir);
+            let changes = names.iter().map(|name| put(name, Expected::Absent, "x")).collect();
+            store.commit(changes).await.expect("commits");
+            let everything = Scope::everything();
+            let all = store.scan(Kind::Cluster, &everything).await.expect("scan");
+            assert_eq!(all.len(), names.len());
+            let page = store.page(Kind::Cluster, &everything, after.as_deref(), limit);
+            let page = page.await.expect("a page");
+            assert_eq!(page, pool::Page::cut(all, after.as_deref(), limit));
+        });
+    }
+}

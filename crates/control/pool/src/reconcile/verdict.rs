@@ -9,6 +9,7 @@ use super::target_layout;
 use crate::Invalid;
 use crate::allocatable::{GPU_RESOURCE_PREFIX, expected_of};
 use crate::node::{NodePhase, ObservedNode};
+use crate::power::PowerState;
 use crate::provider::Supply;
 use crate::resource::{NodePool, ProvisioningState};
 use crate::rollout::Reason;
@@ -190,6 +191,13 @@ pub(super) fn of(pool: &NodePool, members: &Members) -> Verdict {
     let updated = |it: &&Judged| it.node.spec.layout == target;
     let behind = members.kept.len() - members.kept.iter().filter(updated).count();
     let is_complete = members.missing == 0 && members.away == 0 && waiting.is_empty();
+    if is_complete && members.settled && pool.spec.power == PowerState::Stopped {
+        return Verdict {
+            state: ProvisioningState::Succeeded,
+            reason: Reason::Stopped,
+            message: String::new(),
+        };
+    }
     if is_complete && members.settled {
         return match &pool.rollout.refused {
             Some(refused) => failed(
@@ -209,6 +217,8 @@ pub(super) fn of(pool: &NodePool, members: &Members) -> Verdict {
     }
     let state = match pool.provisioning_state {
         state if !state.is_terminal() => state,
+        _ if pool.spec.power == PowerState::Stopped => ProvisioningState::Stopping,
+        _ if pool.seen.power == PowerState::Stopped => ProvisioningState::Starting,
         _ => ProvisioningState::Updating,
     };
     let ready = members.kept.len() - waiting.len();

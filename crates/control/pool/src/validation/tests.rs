@@ -1,3 +1,4 @@
+use mig::GpuInstanceProfile;
 use rstest::rstest;
 use serde_json::json;
 
@@ -281,4 +282,144 @@ fn a_pool_has_a_size_or_chooses_its_nodes_by_their_labels() {
     let spec = node_pool(&by_labels, None).unwrap();
     assert_eq!(spec.machines, crate::Machines::NodeSelector(selector));
     assert_eq!(node_pool(&by_labels, Some(&spec)).unwrap(), spec);
+}
+
+fn scaling(enabled: bool, min: i64, max: i64) -> AutoScalingInput {
+    AutoScalingInput {
+        enabled: Some(enabled),
+        min_count: Some(min),
+        max_count: Some(max),
+    }
+}
+
+#[rstest]
+#[case(scaling(true, 1, 3), 1, "User", true)]
+#[case(scaling(true, 0, 3), 0, "User", true)]
+#[case(scaling(true, 0, 3), 1, "System", false)]
+#[case(scaling(true, 3, 1), 2, "User", false)]
+#[case(scaling(true, 1, 1001), 1, "User", false)]
+#[case(scaling(true, 1, 3), 4, "User", false)]
+#[case(scaling(true, -1, 3), 1, "User", false)]
+#[case(scaling(false, 1, 3), 1, "User", false)]
+#[case(scaling(false, 0, 0), 1, "User", true)]
+#[case(AutoScalingInput { enabled: Some(true), min_count: Some(1), max_count: None }, 1, "User", false)]
+#[case(AutoScalingInput { enabled: None, min_count: Some(1), max_count: Some(2) }, 1, "User", false)]
+fn the_autoscalers_bounds_make_sense_with_the_mode_and_the_count(
+    #[case] auto_scaling: AutoScalingInput,
+    #[case] count: i64,
+    #[case] mode: &str,
+    #[case] valid: bool,
+) {
+    let input = with(|input| {
+        input.auto_scaling = auto_scaling;
+        input.count = Some(count);
+        input.mode = Some(mode.to_owned());
+    });
+    assert_eq!(node_pool(&input, None).is_ok(), valid);
+}
+
+#[test]
+fn an_autoscaled_pool_is_not_scaled_by_hand_but_stays_within_its_bounds() {
+    let scaled = |count, auto_scaling| {
+        with(|input| {
+            input.count = count;
+            input.auto_scaling = auto_scaling;
+        })
+    };
+    let existing = node_pool(&scaled(Some(2), scaling(true, 1, 3)), None).unwrap();
+    for given_back in [
+        scaled(Some(2), scaling(true, 1, 3)),
+        scaled(None, AutoScalingInput::default()),
+    ] {
+        assert_eq!(node_pool(&given_back, Some(&existing)).unwrap(), existing);
+    }
+    let error = node_pool(&scaled(Some(3), scaling(true, 1, 3)), Some(&existing)).unwrap_err();
+    assert_eq!(error.target.as_deref(), Some("agentPoolProfile.count"));
+
+    let raised = node_pool(&scaled(Some(2), scaling(true, 5, 9)), Some(&existing)).unwrap();
+    assert_eq!(raised.count, 5);
+    let off = AutoScalingInput {
+        enabled: Some(false),
+        ..AutoScalingInput::default()
+    };
+    let by_hand = node_pool(&scaled(Some(7), off), Some(&existing)).unwrap();
+    assert_eq!((by_hand.count, by_hand.auto_scaling), (7, None));
+}
+
+#[test]
+fn a_user_pool_can_be_stopped_and_a_system_pool_cannot() {
+    let stopped = |mode: &str| {
+        with(|input| {
+            input.power = Some("stopped".to_owned());
+            input.mode = Some(mode.to_owned());
+        })
+    };
+    let spec = node_pool(&stopped("User"), None).unwrap();
+    assert_eq!((spec.power, spec.count), (PowerState::Stopped, 1));
+    assert_eq!(node_pool(&input(), Some(&spec)).unwrap(), spec);
+    let error = node_pool(&stopped("System"), None).unwrap_err();
+    assert_eq!(error.target.as_deref(), Some("agentPoolProfile.powerState"));
+    assert!(node_pool(&with(|input| input.power = Some("Paused".to_owned())), None).is_err());
+}
+
+fn profiles(strategy: &str, profiles: &[&str]) -> NodePoolInput {
+    with(|input| {
+        input.gpu_instance_profile = None;
+        input.mig_strategy = Some(strategy.to_owned());
+        input.mig_profiles = profiles.iter().map(|text| (*text).to_owned()).collect();
+    })
+}
+
+#[rstest]
+#[case("Single", &["MIG1g"], "MIG1g")]
+#[case("Mixed", &["MIG3g", "MIG2g", "MIG1g", "mig1g"], "3g.20gb,2g.10gb,1g.5gb*2")]
+#[case("Mixed", &["MIG1g"], "1g.5gb*1")]
+fn a_list_of_profiles_is_a_layout_of_every_gpu(
+    #[case] strategy: &str,
+    #[case] list: &[&str],
+    #[case] layouts: &str,
+) {
+    let spec = node_pool(&profiles(strategy, list), None).unwrap();
+    assert_eq!(spec.layouts.as_ref().unwrap().to_string(), layouts);
+    assert_eq!(spec.mig_profiles.len(), list.len());
+    let given_back = NodePoolInput {
+        layouts: Some(layouts.to_owned()),
+        ..profiles(strategy, list)
+    };
+    assert_eq!(node_pool(&given_back, Some(&spec)).unwrap(), spec);
+}
+
+#[rstest]
+#[case(profiles("None", &["MIG1g"]), "needs migStrategy")]
+#[case(profiles("Single", &["MIG1g", "MIG1g"]), "exactly one profile")]
+#[case(profiles("Mixed", &["MIG4g", "MIG4g"]), "4g.20gb")]
+#[case(profiles("Mixed", &["1g.5gb"]), "Use one of MIG1g")]
+#[case(NodePoolInput { gpu_instance_profile: Some("MIG1g".into()), ..profiles("Single", &["MIG1g"]) }, "exclude each other")]
+#[case(NodePoolInput { layouts: Some("MIG2g".into()), ..profiles("Single", &["MIG1g"]) }, "exclude each other")]
+#[case(NodePoolInput { vm_size: Some("Standard_D4s_v5".into()), ..profiles("Single", &["MIG1g"]) }, "Standard_D4s_v5")]
+#[case(NodePoolInput { vm_size: None, node_selector: BTreeMap::from([("gpu".into(), "a100".into())]), ..profiles("Mixed", &["MIG1g"]) }, "Use layouts")]
+fn a_list_of_profiles_that_means_nothing_is_refused(
+    #[case] input: NodePoolInput,
+    #[case] why: &str,
+) {
+    let error = node_pool(&input, None).unwrap_err();
+    assert!(error.message.contains(why), "{error}");
+}
+
+#[test]
+fn a_list_of_profiles_can_be_changed_and_gives_way_to_layouts() {
+    let spec = node_pool(&profiles("Mixed", &["MIG3g"]), None).unwrap();
+    let changed = NodePoolInput {
+        layouts: Some("3g.20gb*1".to_owned()),
+        ..profiles("Mixed", &["MIG3g", "MIG3g"])
+    };
+    let spec = node_pool(&changed, Some(&spec)).unwrap();
+    assert_eq!(spec.layouts.as_ref().unwrap().to_string(), "3g.20gb*2");
+    let layouts = with(|input| {
+        input.gpu_instance_profile = None;
+        input.layouts = Some("2g.10gb,1g.5gb".to_owned());
+    });
+    let spec = node_pool(&layouts, Some(&spec)).unwrap();
+    assert_eq!(spec.layouts.unwrap().to_string(), "2g.10gb,1g.5gb");
+    assert!(spec.mig_profiles.is_empty());
 }

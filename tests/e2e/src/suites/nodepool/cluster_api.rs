@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use crate::charts;
 use crate::fleet::{Fleet, SIZE};
+use crate::machine::workspace;
 use crate::operators;
 use crate::pools;
 use crate::suite::{Outcome, Test};
 use crate::wait::{LATER, until};
-use crate::world::{CPUNODE, NAMESPACE, World, workspace};
+use crate::world::{CPUNODE, NAMESPACE, World};
 
 pub(super) const TESTS: &[Test] = &[
     Test {

@@ -11,13 +11,14 @@ use serde_json::json;
 use super::{A100_SIZE, RESOURCE};
 use crate::charts;
 use crate::checks;
+use crate::machine::workspace;
 use crate::operators::{self, RELEASE};
 use crate::pods::PodSpec;
 use crate::pools::{self, NODE_POOLS};
 use crate::suite::{Outcome, Test};
 use crate::traces::{Traces, owned_by_releases};
 use crate::wait::{LATER, until};
-use crate::world::{H100NODE, MIGNODE, NAMESPACE, World, workspace};
+use crate::world::{H100NODE, MIGNODE, NAMESPACE, World};
 
 pub(super) const TESTS: &[Test] = &[
     Test {

@@ -1,7 +1,7 @@
 //! The custom resource that the flags of `nodepool add` mean, and the columns that show one. Pure.
 
 use kubernetes::convert;
-use kubernetes::node_pool::{GpuInstanceProfile, Mode as Purpose, Provider};
+use kubernetes::node_pool::{GpuInstanceProfile, Mode as Purpose, Power, Provider};
 use kubernetes::{NodePool, NodePoolSpec, state_of};
 use mig::MigStrategy;
 use pool::Drain;
@@ -18,6 +18,8 @@ pub(super) fn wanted(add: &Add) -> Result<NodePool, Failure> {
     let profile = add.gpu_instance_profile.as_deref().map(profile);
     let spec = NodePoolSpec {
         cluster_name: add.pool.cluster.cluster_name.clone(),
+        resource_group: None,
+        subscription: None,
         vm_size: add.node_vm_size.clone(),
         node_selector: None,
         count: count(add.node_count)?,
@@ -37,7 +39,9 @@ pub(super) fn wanted(add: &Add) -> Result<NodePool, Failure> {
         },
         max_unavailable: None,
         drain: convert::drain_of(Drain::default()),
+        power: Power::default(),
         provider: Provider::default(),
+        arm: None,
     };
     Ok(NodePool::new(&add.pool.name, spec))
 }

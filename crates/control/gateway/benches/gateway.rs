@@ -1,0 +1,234 @@
+//! What the door costs: GET of a node pool through TLS, with its token verified, its role looked up and its entry in the audit log,
+//! beside the least that a server can do: axum, rustls and "hello". In turns, in one run, each on one connection.
+//!
+//! Nothing fails on a slow machine.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use arm::{Account, FrontSettings, Scheme};
+use axum::Router;
+use axum::routing::get;
+use gateway::{GatewayConfig, Limits};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use identity::{AuditLog, Folder, Identity, Settings};
+use migpool_gateway as gateway;
+use pool::memory::MemoryBackend;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const WARM_UP: usize = 500;
+const REQUESTS: usize = 5000;
+const GOAL: f64 = 2.0;
+
+fn main() -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run())
+}
+
+async fn run() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = Settings {
+        subscription: Uuid::nil(),
+        names: vec!["127.0.0.1".to_owned()],
+        token_life: Duration::from_hours(1),
+        issuer: None,
+    };
+    let storage = Folder::new(folder.path().join("identity"));
+    let identity = Identity::open(storage, settings).await?;
+    let audit = AuditLog::to_file(folder.path().join("audit.log"))?;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let door = listener.local_addr()?;
+    let config = GatewayConfig {
+        listener,
+        limits: Limits {
+            requests_per_second: NonZeroU32::MAX,
+            ..Limits::default()
+        },
+        origin: None,
+        audit,
+    };
+    let front = FrontSettings {
+        scheme: Scheme::Https,
+        account: Account::local(),
+    };
+    let front = arm::router(Arc::new(MemoryBackend::new()), front);
+    let cancel = CancellationToken::new();
+    tokio::spawn(gateway::serve(config, identity.clone(), front, cancel));
+    let hello = hello(&identity).await?;
+
+    let token = identity
+        .sign_in_managed_identity(
+            &identity.managed_identity_header(),
+            None,
+            &identity.audience(),
+        )
+        .await?;
+    let token = format!("Bearer {}", token.access_token);
+    let mut front = Client::connect(door, &identity, &token).await?;
+    let mut bare = Client::connect(hello, &identity, &token).await?;
+    let pool = make_pool(&mut front).await?;
+
+    let (mut of_front, mut of_bare) = (Vec::new(), Vec::new());
+    for round in 0..WARM_UP + REQUESTS {
+        for (client, url, times) in [
+            (&mut front, pool.as_str(), &mut of_front),
+            (&mut bare, "/", &mut of_bare),
+        ] {
+            let began = Instant::now();
+            let status = client.send(Method::GET, url, &Value::Null).await?;
+            let took = began.elapsed();
+            ensure!(status == StatusCode::OK, "{url} is answered {status}");
+            if round >= WARM_UP {
+                times.push(took);
+            }
+        }
+    }
+    let (front, bare) = (median(&mut of_front), median(&mut of_bare));
+    println!(
+        "GET of a pool through TLS, p50 of {REQUESTS}: {front:.0} µs; axum and rustls alone: {bare:.0} µs; \
+         ratio {:.2}, goal {GOAL}",
+        front / bare
+    );
+    Ok(())
+}
+
+/// In microseconds.
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    let middle = times.get(times.len() / 2);
+    middle.map_or(0.0, Duration::as_secs_f64) * 1e6
+}
+
+/// A server that does nothing.
+async fn hello(identity: &Identity) -> anyhow::Result<SocketAddr> {
+    let tls = TlsAcceptor::from(identity.server_config()?);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let router = Router::new().route("/", get(|| async { "hello" }));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (tls, service) = (tls.clone(), TowerToHyperService::new(router.clone()));
+            tokio::spawn(async move {
+                stream.set_nodelay(true)?;
+                let stream = TokioIo::new(tls.accept(stream).await?);
+                let server = hyper::server::conn::http1::Builder::new();
+                server.serve_connection(stream, service).await?;
+                anyhow::Ok(())
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Makes the article's pool, and gives its URL.
+async fn make_pool(client: &mut Client) -> anyhow::Result<String> {
+    const GROUP: &str =
+        "/subscriptions/00000000-0000-0000-0000-000000000000/resourcegroups/myResourceGroup";
+    let cluster =
+        format!("{GROUP}/providers/Microsoft.ContainerService/managedClusters/myAKSCluster");
+    let pool = format!("{cluster}/agentPools/mignode?api-version=2026-06-01");
+    let system = json!({"name": "nodepool1", "count": 1, "vmSize": "", "mode": "System"});
+    for (url, body) in [
+        (
+            format!("{GROUP}?api-version=2024-11-01"),
+            json!({"location": "southcentralus"}),
+        ),
+        (
+            format!("{cluster}?api-version=2026-06-01"),
+            json!({"location": "southcentralus", "properties": {"agentPoolProfiles": [system]}}),
+        ),
+        (
+            pool.clone(),
+            json!({"properties": {
+                "count": 1, "vmSize": "Standard_ND96asr_v4", "gpuInstanceProfile": "MIG1g",
+            }}),
+        ),
+    ] {
+        let status = client.send(Method::PUT, &url, &body).await?;
+        ensure!(status == StatusCode::CREATED, "{url} is answered {status}");
+    }
+    Ok(pool)
+}
+
+/// A client on one connection.
+struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+    token: String,
+}
+
+impl Client {
+    async fn connect(
+        address: SocketAddr,
+        identity: &Identity,
+        token: &str,
+    ) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(identity.authority_pem().as_bytes()) {
+            roots.add(authority?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect(ServerName::from(address.ip()), stream)
+            .await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self {
+            sender,
+            host: address.to_string(),
+            token: token.to_owned(),
+        })
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        url: &str,
+        body: &Value,
+    ) -> anyhow::Result<StatusCode> {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header("host", &self.host)
+            .header("authorization", &self.token)
+            .body(Full::new(Bytes::from(body)))?;
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status();
+        answer
+            .into_body()
+            .collect()
+            .await
+            .context("the answer breaks off")?;
+        Ok(status)
+    }
+}

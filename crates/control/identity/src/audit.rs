@@ -1,0 +1,151 @@
+//! The audit log: who did what to which resource, and what came of it. One line of JSON for each request.
+//!
+//! There is no field for a token, a secret, a query or a body, so none can get into it.
+
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::id::PrincipalId;
+use crate::principal::Principal;
+use crate::role::Action;
+use writer::{Line, Target};
+
+/// How large the file grows before it becomes `NAME.1`, in bytes.
+const LARGEST: u64 = 8 * 1024 * 1024;
+
+/// How many files there are besides the one that is written: at most 72 MiB altogether.
+const KEPT: u32 = 8;
+
+/// How many entries may wait to be written. When so many do, requests wait too, since none may go unwritten.
+const WAITING: usize = 1024;
+
+/// The longest path that is written, in bytes.
+const LONGEST_PATH: usize = 2048;
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// It was let in, and answered.
+    Allowed,
+    /// It was not let in.
+    Denied,
+    /// It was let in, and failed.
+    Failed,
+}
+
+/// A request, as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// When it came.
+    pub time: Timestamp,
+    /// Its own id (`x-ms-request-id`).
+    pub request_id: String,
+    /// The id that all requests of one undertaking have (`x-ms-correlation-request-id`).
+    pub correlation_id: String,
+    /// The address that it came from.
+    pub peer: String,
+    /// The principal's id, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal_id: Option<PrincipalId>,
+    /// The principal's name, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The HTTP method.
+    pub method: String,
+    /// The path. What is behind a `?` is not written.
+    #[serde(serialize_with = "without_query")]
+    pub path: String,
+    /// What it was about to do; none for a sign-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// How long it took; written in microseconds.
+    #[serde(rename = "durationMicroseconds", serialize_with = "microseconds")]
+    pub duration: Duration,
+}
+
+impl AuditEntry {
+    /// Names the principal.
+    #[must_use]
+    pub fn by(mut self, principal: Option<&Principal>) -> Self {
+        self.principal_id = principal.map(|principal| principal.id);
+        self.principal = principal.map(|principal| principal.name.clone());
+        self
+    }
+}
+
+fn without_query<S: Serializer>(path: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let end = path.floor_char_boundary(LONGEST_PATH);
+    serializer.serialize_str(path.get(..end).unwrap_or_default())
+}
+
+fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The audit log. Cheap to clone; all clones write the same one, in the order in which they are called.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    lines: mpsc::Sender<Line>,
+}
+
+impl AuditLog {
+    /// Writes to a file (0600; behind what is there already). At 8 MiB it becomes `NAME.1`, that `NAME.2` and so on up to 8.
+    ///
+    /// # Errors
+    /// When the file can't be opened for writing.
+    pub fn to_file(path: impl Into<PathBuf>) -> io::Result<Self> {
+        Self::start(Target::file(path.into(), LARGEST, KEPT)?)
+    }
+
+    /// Writes to standard output, for where something else collects and bounds it.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn to_stdout() -> io::Result<Self> {
+        Self::start(Target::Stdout)
+    }
+
+    fn start(target: Target) -> io::Result<Self> {
+        let (lines, waiting) = mpsc::channel(WAITING);
+        writer::start(target, waiting)?;
+        Ok(Self { lines })
+    }
+
+    /// Writes an entry down. Returns when it is on its way, or was written if many are waiting.
+    pub async fn record(&self, entry: AuditEntry) {
+        let line = match serde_json::to_vec(&entry) {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::error!(%error, "an entry of the audit log can't be written");
+                return;
+            }
+        };
+        // The writer ends only after its last sender.
+        let _ = self.lines.send(Line::Entry(line)).await;
+    }
+
+    /// Returns when everything that was recorded so far is written.
+    pub async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.lines.send(Line::Flush(done)).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

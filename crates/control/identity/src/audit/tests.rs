@@ -1,0 +1,110 @@
+use super::*;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::principal::PrincipalKind;
+
+fn entry(path: &str) -> AuditEntry {
+    AuditEntry {
+        time: "2026-03-01T12:00:00Z".parse().expect("a time"),
+        request_id: "r".to_owned(),
+        correlation_id: "c".to_owned(),
+        peer: "127.0.0.1:5000".to_owned(),
+        principal_id: None,
+        principal: None,
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        action: Some(Action::Read),
+        outcome: Outcome::Denied,
+        status: 403,
+        duration: Duration::from_millis(2),
+    }
+}
+
+fn lines(path: &std::path::Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("there");
+    let parse = |line: &str| serde_json::from_str(line).expect("JSON");
+    text.lines().map(parse).collect()
+}
+
+#[tokio::test]
+async fn each_request_is_a_line_that_says_who_did_what_and_what_came_of_it() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    let log = AuditLog::to_file(&path).expect("opens");
+    let principal = Principal {
+        id: PrincipalId(Uuid::nil()),
+        name: "ci\n{\"evil\":1}".to_owned(),
+        kind: PrincipalKind::ServicePrincipal,
+        grants: Vec::new(),
+    };
+    log.record(entry("/subscriptions?access_token=SECRET").by(Some(&principal)))
+        .await;
+    log.record(entry("/x").by(None)).await;
+    log.flush().await;
+    assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+    let lines = lines(&path);
+    assert_eq!(
+        lines[0],
+        serde_json::json!({
+            "time": "2026-03-01T12:00:00Z", "requestId": "r", "correlationId": "c", "peer": "127.0.0.1:5000",
+            "principalId": "00000000-0000-0000-0000-000000000000", "principal": "ci\n{\"evil\":1}",
+            "method": "GET", "path": "/subscriptions", "action": "read", "outcome": "denied", "status": 403,
+            "durationMicroseconds": 2000,
+        })
+    );
+    assert_eq!(lines.len(), 2, "no name breaks a line");
+    assert!(lines[1].get("principal").is_none());
+}
+
+#[tokio::test]
+async fn a_path_without_end_is_cut() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    let log = AuditLog::to_file(&path).expect("opens");
+    log.record(entry(&"/ü".repeat(100_000))).await;
+    log.flush().await;
+    let written = lines(&path)[0]["path"].as_str().map(str::len);
+    assert!(written.is_some_and(|length| length <= LONGEST_PATH && length > LONGEST_PATH - 2));
+}
+
+#[tokio::test]
+async fn what_was_there_before_stays() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    for _ in 0..2 {
+        let log = AuditLog::to_file(&path).expect("opens");
+        log.record(entry("/x")).await;
+        log.flush().await;
+    }
+    assert_eq!(lines(&path).len(), 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_at_once() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    AuditLog::to_file(dir.path().join("none").join("audit.jsonl")).expect_err("no folder");
+}
+
+#[tokio::test]
+async fn all_that_many_record_at_once_is_written() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    let log = AuditLog::to_file(&path).expect("opens");
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let log = log.clone();
+        all.spawn(async move {
+            for _ in 0..200 {
+                log.record(entry("/x")).await;
+            }
+        });
+    }
+    all.join_all().await;
+    log.flush().await;
+    assert_eq!(lines(&path).len(), 4000);
+}

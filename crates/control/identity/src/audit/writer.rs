@@ -1,0 +1,146 @@
+//! The thread that owns the audit log's file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+/// How much is gathered before it is written, in bytes.
+const BATCH: usize = 64 * 1024;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// Write an entry.
+    Entry(Vec<u8>),
+    /// Say when everything before it is written.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Where to.
+#[derive(Debug)]
+pub(super) enum Target {
+    Stdout,
+    File(Rotated),
+}
+
+impl Target {
+    pub(super) fn file(path: PathBuf, largest: u64, kept: u32) -> io::Result<Self> {
+        let file = open(&path)?;
+        let size = file.metadata()?.len();
+        Ok(Self::File(Rotated {
+            path,
+            file,
+            size,
+            largest,
+            kept,
+        }))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()
+            }
+            Self::File(file) => file.write(bytes),
+        }
+    }
+}
+
+/// A file that makes room for the next one when it is large.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    largest: u64,
+    kept: u32,
+}
+
+impl Rotated {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if self.size > 0 && self.size.saturating_add(more) > self.largest {
+            self.rotate()?;
+        }
+        self.file.write_all(bytes)?;
+        self.size = self.size.saturating_add(more);
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..self.kept).rev() {
+            match fs::rename(self.numbered(number), self.numbered(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, self.numbered(1))?;
+        self.file = open(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Starts the thread. It ends when nobody can send any more.
+pub(super) fn start(mut target: Target, mut lines: mpsc::Receiver<Line>) -> io::Result<()> {
+    let write = move || {
+        let mut is_failing = false;
+        while let Some(first) = lines.blocking_recv() {
+            let mut batch = Vec::new();
+            let mut waiting = Vec::new();
+            let mut next = Some(first);
+            while let Some(line) = next {
+                match line {
+                    Line::Entry(line) => {
+                        batch.extend_from_slice(&line);
+                        batch.push(b'\n');
+                    }
+                    Line::Flush(done) => waiting.push(done),
+                }
+                next = (batch.len() < BATCH)
+                    .then(|| lines.try_recv().ok())
+                    .flatten();
+            }
+            let written = target.write(&batch);
+            // Once, not for each line of a disk that is full.
+            match &written {
+                Err(error) if !is_failing => {
+                    tracing::error!(%error, ?target, "the audit log can't be written");
+                }
+                Ok(()) if is_failing => tracing::info!("the audit log is written again"),
+                _ => {}
+            }
+            is_failing = written.is_err();
+            for done in waiting {
+                let _ = done.send(());
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("audit".to_owned())
+        .spawn(write)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

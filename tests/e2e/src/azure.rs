@@ -1,0 +1,15 @@
+//! migpool's front for Azure's clients, and those clients: the real az and Python SDK, as `tests/e2e/azure` pins them.
+//!
+//! [`Shell`] is a person's shell in which they use migpool, and [`Up`] a `migpool up --azure` for it to talk to.
+
+mod clients;
+mod shell;
+mod up;
+
+pub(crate) use shell::Shell;
+pub(crate) use up::Up;
+
+/// The article's names.
+pub(crate) const GROUP: &str = "myResourceGroup";
+/// The cluster of that group.
+pub(crate) const CLUSTER: &str = "myAKSCluster";
