@@ -255,6 +255,82 @@ async fn a_reset_ends_the_last_secret_and_what_it_got() {
 }
 
 #[tokio::test]
+async fn who_comes_when_too_many_sign_in_is_told_to_come_again() {
+    let dir = dir();
+    let identity = open(&dir).await;
+    let all = super::super::sign_in::MOST;
+    let held =
+        Arc::clone(&identity.0.signing_in).try_acquire_many_owned(u32::try_from(all).expect("few"));
+    let nobody = Uuid::nil().to_string();
+    let error = identity.sign_in_secret(&nobody, "x", AUDIENCE).await;
+    assert_eq!(error, Err(SignInError::Busy));
+    drop(held);
+    let error = identity.sign_in_secret(&nobody, "x", AUDIENCE).await;
+    assert_eq!(error, Err(SignInError::WrongCredentials));
+    // A client that has gone gives its place back only when the work is done.
+    let gone = tokio::time::timeout(
+        Duration::from_millis(50),
+        identity.sign_in_secret(&nobody, "x", AUDIENCE),
+    );
+    let _ = gone.await;
+    while identity.0.signing_in.available_permits() < all {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A storage that has stopped to answer.
+#[derive(Clone)]
+struct Stuck(Folder, Arc<std::sync::atomic::AtomicBool>);
+
+impl Storage for Stuck {
+    fn place(&self) -> String {
+        Storage::place(&self.0)
+    }
+
+    async fn load(&self) -> Result<Option<crate::Kept>, crate::StorageError> {
+        if self.1.load(std::sync::atomic::Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.0.load().await
+    }
+
+    async fn save(
+        &self,
+        document: &[u8],
+        expected: Option<&crate::Version>,
+    ) -> Result<crate::Version, crate::StorageError> {
+        self.0.save(document, expected).await
+    }
+}
+
+#[tokio::test]
+async fn a_storage_that_does_not_answer_leaves_what_is_known_in_force() {
+    let dir = dir();
+    let is_stuck = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let storage = Stuck(Folder::new(dir.path().join("azure")), Arc::clone(&is_stuck));
+    let identity = Identity::open(storage, settings()).await.expect("opens");
+    let header = identity.managed_identity_header();
+    let token = identity
+        .sign_in_managed_identity(&header, None, AUDIENCE)
+        .await
+        .expect("signed in");
+    is_stuck.store(true, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    for _ in 0..100 {
+        identity.verify(&token.access_token).await.expect("good");
+    }
+    let waited = begin.elapsed();
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    // Who must see the newest is held up for some seconds, and not for ever.
+    let error = identity.sign_in_secret("x", "x", AUDIENCE).await;
+    assert_eq!(error, Err(SignInError::WrongCredentials));
+    let waited = begin.elapsed();
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+}
+
+#[tokio::test]
 async fn what_another_process_changes_is_seen() {
     let dir = dir();
     let server = open(&dir).await;
