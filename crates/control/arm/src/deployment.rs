@@ -147,15 +147,14 @@ pub(crate) async fn put<B: Backend>(
             return Err(ArmError::deployment_active(&running.record));
         }
         let (deployment, warnings) = prepare(&app, &key, &group.record, &asked).await?;
-        let (status, change) = match &existing {
-            Some(stored) => (
+        let (status, change) = if let Some(stored) = &existing {
+            (
                 StatusCode::OK,
                 Change::update(&deployment, stored.revision)?,
-            ),
-            None => {
-                forget_the_oldest(store, &key.group).await?;
-                (StatusCode::CREATED, Change::create(&deployment)?)
-            }
+            )
+        } else {
+            forget_the_oldest(store, &key.group).await?;
+            (StatusCode::CREATED, Change::create(&deployment)?)
         };
         // Nor may the group's deletion start in between.
         let changes = vec![change, Change::unchanged(&group)];
