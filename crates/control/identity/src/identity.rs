@@ -276,3 +276,6 @@ impl Purpose {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
