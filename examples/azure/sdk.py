@@ -56,7 +56,7 @@ poller = aks.agent_pools.begin_create_or_update(
 )
 print(f"pool {POOL}: {poller.status()}")
 pool = poller.result()
-print(f"pool {pool.name}: {pool.provisioning_state}, {pool.count} x {pool.vm_size}, {pool.gpu_instance_profile}")
+print(f"pool {pool.name}: {pool.provisioning_state}, {pool.count} x {pool.vm_size}, {pool.gpu_instance_profile.value}")
 
 # Only if nobody has changed it meanwhile.
 pool.node_labels = {"team": "vision"}

@@ -30,7 +30,8 @@ somebody without helm
 {{- $crds := mergeOverwrite (dict "keep" true) (deepCopy (.Values.crds | default dict)) -}}
 {{- range $file, $_ := .Files.Glob "crds-files/*.yaml" -}}
 {{- $crd := $root.Files.Get $file | fromYaml -}}
-{{- if not (include "migpool.crdOwner" (dict "root" $root "name" $crd.metadata.name)) -}}
+{{- $ofArm := has "migpool-arm" ($crd.spec.names.categories | default list) -}}
+{{- if and (or (not $ofArm) (include "migpool.hasArm" $root)) (not (include "migpool.crdOwner" (dict "root" $root "name" $crd.metadata.name))) -}}
 {{- $_ := set $crd.metadata "labels" (include "migpool.labels" (dict "root" $root "component" "operator") | fromYaml) -}}
 {{- if $crds.keep -}}
 {{- $_ := set $crd.metadata "annotations" (dict "helm.sh/resource-policy" "keep") -}}

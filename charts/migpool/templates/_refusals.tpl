@@ -7,6 +7,7 @@
 {{- if and (include "migpool.hasWebhook" .) (eq (int $operator.listen.port) (int $operator.webhook.port)) -}}
 {{- fail (printf "operator.listen.port and operator.webhook.port are both %d: give them two ports." (int $operator.webhook.port)) -}}
 {{- end -}}
+{{- include "migpool.armRefusals" . -}}
 {{- include "migpool.conflicts" . -}}
 {{- include "migpool.operatorConflicts" . -}}
 {{- end -}}

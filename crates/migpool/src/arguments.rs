@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::Client;
 use crate::command::{
     agent, azure, cluster, completions, group, node, nodepool, operator, partition, pod, profiles,
-    rest, retire, sim, smi, up,
+    rest, retire, serve, sim, smi, up,
 };
 use crate::demo;
 use crate::failure::Failure;
@@ -75,6 +75,8 @@ pub(crate) enum Noun {
     Agent(Box<agent::Agent>),
     /// Node pools on a Kubernetes cluster: bring its nodes to what the NodePools say
     Operator(Box<operator::Operator>),
+    /// The front for Azure's clients on a Kubernetes cluster
+    Serve(Box<serve::Serve>),
     /// Print the CustomResourceDefinitions of NodePool and GpuNode
     Crds(operator::Crds),
     /// nvidia-smi's everyday commands; also under the name `nvidia-smi`

@@ -8,8 +8,10 @@ pub(crate) mod environment;
 pub(crate) mod set_up;
 pub(crate) mod shell;
 
+use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +31,19 @@ impl AzureFolder {
     /// The front's folder in this state folder.
     pub(crate) fn of(state_dir: &Path) -> Self {
         Self(state_dir.join("azure"))
+    }
+
+    /// Where what az needs for a front in a cluster is kept, apart from what it needs for the one here.
+    pub(crate) fn for_cluster(&self) -> Self {
+        Self(self.0.join("cluster"))
+    }
+
+    /// Makes it (mode 0700) where it is missing.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
     }
 
     /// The folder itself, where `identity` keeps what it knows.
@@ -134,7 +149,8 @@ impl Endpoint {
         format!("{}/adfs", self.url)
     }
 
-    fn accepts(&self) -> bool {
+    /// Whether somebody listens there.
+    pub(crate) fn accepts(&self) -> bool {
         let Some(address) = self.url.strip_prefix("https://") else {
             return false;
         };

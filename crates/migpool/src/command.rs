@@ -14,6 +14,7 @@ pub(crate) mod profiles;
 pub(crate) mod rest;
 pub(crate) mod retire;
 pub(crate) mod scope;
+pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod smi;
 pub(crate) mod up;
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::FeatureDiscovery(discovery) => block_on(discovery.run()),
         Noun::Agent(agent) => block_on(agent.run()),
         Noun::Operator(operator) => block_on(operator.run()),
+        Noun::Serve(serve) => block_on(serve.run()),
         Noun::Crds(crds) => crds.run(),
         Noun::Smi(smi) => smi.run(),
         Noun::Sim(sim) => sim.run(),

@@ -60,6 +60,15 @@ impl Bench {
             "--bench",
             "gateway",
         ]))?;
+        println!("\n== an idle server");
+        run(&mut cargo(&[
+            "bench",
+            "--quiet",
+            "--package",
+            "migpool",
+            "--bench",
+            "idle",
+        ]))?;
         println!("\n== the front and the controller, with 100,000 pools in the store");
         run(&mut cargo(&[
             "bench",

@@ -23,7 +23,7 @@ pub(crate) struct EndToEnd {
 impl EndToEnd {
     /// Makes the images that the nodes get, and runs the suites: they start the cluster and stop it.
     pub(crate) fn run(&self) -> Result<(), Error> {
-        let needs_none = ["--help", "--list", "--stop"];
+        let needs_none = ["--help", "--list", "--stop", "--without-cluster"];
         if !self
             .words
             .iter()

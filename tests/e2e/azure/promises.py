@@ -224,6 +224,35 @@ def tags_are_patched_and_the_cluster_stays_as_it_is():
     assert patched.dns_prefix == before.dns_prefix
 
 
+def every_operation_answers_as_the_sdk_takes_it():
+    # The SDK raises at any status code that it does not know for an operation.
+    put("codes", count=2).result(timeout=120)
+    assert pools.get_upgrade_profile(GROUP, CLUSTER, "codes").kubernetes_version
+    versions = pools.get_available_agent_pool_versions(GROUP, CLUSTER)
+    assert any(version.default for version in versions.agent_pool_versions), versions
+    pools.begin_upgrade_node_image_version(GROUP, CLUSTER, "codes").wait(120)
+    machines = [machine.name for machine in aks.machines.list(GROUP, CLUSTER, "codes")]
+    assert len(machines) == 2, machines
+    assert aks.machines.get(GROUP, CLUSTER, "codes", machines[0]).name == machines[0]
+    pools.begin_delete_machines(GROUP, CLUSTER, "codes", {"machineNames": machines[:1]}).wait(120)
+    assert [machine.name for machine in aks.machines.list(GROUP, CLUSTER, "codes")] == machines[1:]
+    pools.begin_delete(GROUP, CLUSTER, "codes").wait(120)
+    raises(HttpResponseError, lambda: aks.managed_clusters.begin_abort_latest_operation(GROUP, CLUSTER))
+
+    assert aks.managed_clusters.get_upgrade_profile(GROUP, CLUSTER).control_plane_profile
+    assert [cluster.name for cluster in aks.managed_clusters.list()] == [CLUSTER]
+    assert [cluster.name for cluster in aks.managed_clusters.list_by_resource_group(GROUP)] == [CLUSTER]
+    aks.managed_clusters.begin_stop(GROUP, CLUSTER).wait(120)
+    assert aks.managed_clusters.get(GROUP, CLUSTER).power_state.code == "Stopped"
+    aks.managed_clusters.begin_start(GROUP, CLUSTER).wait(120)
+    assert aks.managed_clusters.get(GROUP, CLUSTER).power_state.code == "Running"
+
+    groups.create_or_update("codes", {"location": "southcentralus"})
+    assert "codes" in [group.name for group in groups.list()]
+    groups.begin_delete("codes").wait(120)
+    assert not groups.check_existence("codes")
+
+
 PROMISES = [
     a_pollers_states_and_headers,
     a_poller_goes_on_in_another_process,
@@ -235,6 +264,7 @@ PROMISES = [
     what_is_not_there_is_said_to_be_not_there,
     bad_bodies_are_refused_in_arms_shape,
     tags_are_patched_and_the_cluster_stays_as_it_is,
+    every_operation_answers_as_the_sdk_takes_it,
 ]
 
 failed = 0

@@ -3,6 +3,7 @@
 //! [`Shell`] is a person's shell in which they use migpool, and [`Up`] a `migpool up --azure` for it to talk to.
 
 mod clients;
+mod held;
 mod shell;
 mod up;
 

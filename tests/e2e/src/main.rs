@@ -50,6 +50,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::machine::Machine;
 use crate::stage::Stage;
+use crate::suite::On;
 use crate::world::World;
 
 /// Tries what migpool promises of a Kubernetes cluster on a real one.
@@ -59,6 +60,9 @@ use crate::world::World;
 pub(crate) struct Options {
     /// Suites, or parts of tests' names; all of them by default
     names: Vec<String>,
+    /// Only those that need no cluster
+    #[arg(long, conflicts_with_all = ["bench", "stop", "keep"])]
+    without_cluster: bool,
     /// Only list the tests
     #[arg(long)]
     list: bool,
@@ -105,13 +109,16 @@ fn main() -> ExitCode {
             }
         };
     }
-    let chosen = match suite::choose(&suites::all(), &options.names) {
+    let mut chosen = match suite::choose(&suites::all(), &options.names) {
         Ok(chosen) => chosen,
         Err(error) => {
             eprintln!("error: {error:#}");
             return ExitCode::from(2);
         }
     };
+    if options.without_cluster {
+        chosen.retain(|chosen| matches!(chosen.on, On::Machine(_)));
+    }
     let arguments = libtest_mimic::Arguments {
         test_threads: Some(options.clusters.get()),
         list: options.list,

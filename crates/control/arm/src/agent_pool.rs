@@ -33,7 +33,7 @@ pub(crate) use put::{change_of, new, profile, put};
 
 const TYPE: &str = "Microsoft.ContainerService/managedClusters/agentPools";
 /// How many pools a page of their list has.
-const PAGE: usize = 500;
+const PAGE: usize = 200;
 const X_MS_WARNING: HeaderName = HeaderName::from_static("x-ms-warning");
 
 fn resource(stored: &Stored<NodePool>, within: Within<'_>) -> AgentPool {

@@ -147,15 +147,14 @@ pub(crate) async fn put<B: Backend>(
             return Err(ArmError::deployment_active(&running.record));
         }
         let (deployment, warnings) = prepare(&app, &key, &group.record, &asked).await?;
-        let (status, change) = match &existing {
-            Some(stored) => (
+        let (status, change) = if let Some(stored) = &existing {
+            (
                 StatusCode::OK,
                 Change::update(&deployment, stored.revision)?,
-            ),
-            None => {
-                forget_the_oldest(store, &key.group).await?;
-                (StatusCode::CREATED, Change::create(&deployment)?)
-            }
+            )
+        } else {
+            forget_the_oldest(store, &key.group).await?;
+            (StatusCode::CREATED, Change::create(&deployment)?)
         };
         // Nor may the group's deletion start in between.
         let changes = vec![change, Change::unchanged(&group)];
@@ -346,15 +345,22 @@ pub(crate) async fn status<B: Backend>(
     Ok(response)
 }
 
+/// Refused in an answer that is well, as ARM tells what a what-if came upon: Azure's command line breaks at others.
 pub(crate) async fn what_if<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
     At(key): At<DeploymentKey>,
-) -> Result<(), ArmError> {
+) -> Result<Json<types::DeploymentStatus>, ArmError> {
     resource_group::find(&*app.backend, &key.group).await?;
-    Err(ArmError::not_supported(
-        "What a deployment would change can't be told beforehand here. 'az deployment group validate' says whether it can be carried out.",
-    ))
+    Ok(Json(types::DeploymentStatus {
+        status: DeploymentState::Failed.to_string(),
+        error: Some(types::DetailedError {
+            code: "NotSupported".to_owned(),
+            message: "What a deployment would change can't be told beforehand here. 'az deployment group validate' says whether it can be carried out.".to_owned(),
+            target: Some(key.to_string()),
+            details: Vec::new(),
+        }),
+    }))
 }
 
 pub(crate) async fn export_template<B: Backend>(

@@ -20,7 +20,8 @@ pub struct ArmError {
     code: String,
     message: String,
     target: Option<String>,
-    details: Vec<ErrorDetail>,
+    /// What it comes from.
+    inner: Option<Box<ErrorDetail>>,
     shape: Shape,
 }
 
@@ -46,7 +47,7 @@ impl ArmError {
             code,
             message,
             target: None,
-            details: Vec::new(),
+            inner: None,
             shape: Shape::Gateway,
         }
     }
@@ -61,7 +62,7 @@ impl ArmError {
             code,
             message,
             target: None,
-            details: Vec::new(),
+            inner: None,
             shape,
         }
     }
@@ -112,11 +113,11 @@ impl ArmError {
             "InvalidTemplateDeployment",
             message,
         );
-        error.details.push(ErrorDetail {
+        error.inner = Some(Box::new(ErrorDetail {
             code: inner.code.clone(),
             message: inner.message.clone(),
             target: inner.target.clone().or_else(|| Some(resource.to_owned())),
-        });
+        }));
         error
     }
 
@@ -498,8 +499,8 @@ impl IntoResponse for ArmError {
         if let Some(target) = self.target {
             fields["target"] = target.into();
         }
-        if !self.details.is_empty() {
-            fields["details"] = json!(self.details);
+        if let Some(inner) = self.inner {
+            fields["details"] = json!([inner]);
         }
         let body = match self.shape {
             Shape::Gateway => json!({ "error": fields }),

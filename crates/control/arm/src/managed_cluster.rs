@@ -37,7 +37,7 @@ const TYPE: &str = "Microsoft.ContainerService/ManagedClusters";
 
 /// How many clusters a page of their list has, unless they have so many pools before that.
 const PAGE: usize = 100;
-const POOLS_OF_PAGE: usize = 500;
+const POOLS_OF_PAGE: usize = 200;
 
 fn resource(
     stored: &Stored<Cluster>,

@@ -102,8 +102,20 @@ fn decode(segment: &str) -> Result<String, PathError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arm::{Account, FrontSettings, Scheme};
+    use axum::Router;
+    use axum::body::Body;
+    use http::Request;
+    use http_body_util::BodyExt;
+    use identity::RoleScope;
+    use pool::memory::MemoryBackend;
     use proptest::prelude::*;
+    use proptest::sample::select;
     use rstest::rstest;
+    use serde_json::Value;
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -145,6 +157,75 @@ mod tests {
     #[case("/a%c0%af", PathError::NotText)]
     fn what_could_be_read_in_two_ways_is_refused(#[case] path: &str, #[case] why: PathError) {
         assert_eq!(path.parse::<ResourcePath>(), Err(why));
+    }
+
+    const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
+
+    /// What the front gives back, if it gives back anything.
+    async fn resource(router: &Router, method: &str, path: &str) -> Option<Value> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{path}?api-version=2024-11-01"))
+            .header("host", "localhost")
+            .body(Body::from(r#"{"location": "southcentralus"}"#))
+            .ok()?;
+        let answer = router.clone().oneshot(request).await.unwrap();
+        if !answer.status().is_success() {
+            return None;
+        }
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&body).ok()
+    }
+
+    async fn front() -> Router {
+        let settings = FrontSettings {
+            scheme: Scheme::Https,
+            account: Account::local(),
+        };
+        let router = arm::router(Arc::new(MemoryBackend::new()), settings);
+        for group in ["g", "g2"] {
+            let path = format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/{group}");
+            let made = resource(&router, "PUT", &path).await;
+            assert_eq!(made.unwrap()["name"], group);
+        }
+        router
+    }
+
+    proptest! {
+        #[test]
+        fn what_lies_within_a_scope_is_routed_within_it(
+            parts in prop::collection::vec(
+                select(vec![
+                    "subscriptions", "SUBSCRIPTIONS", SUBSCRIPTION, "resourceGroups", "resource%47roups",
+                    "resourcegroups", "g", "G", "g2", "%67", "%672", "g%32", "g;", "..", ".", "%2e%2e", "",
+                    "g%2f..%2fg2", "%252e", "providers",
+                ]),
+                0..7,
+            ),
+            is_near in any::<bool>(),
+            has_slash in any::<bool>(),
+        ) {
+            let start = if is_near {
+                format!("/subscriptions/{SUBSCRIPTION}/resourceGroups")
+            } else {
+                String::new()
+            };
+            let slash = if has_slash { "/" } else { "" };
+            let path = format!("{start}/{}{slash}", parts.join("/"));
+            let Ok(path) = path.parse::<ResourcePath>() else {
+                return Ok(());
+            };
+            let scope = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/g");
+            let scope: RoleScope = scope.parse().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let found = runtime.block_on(async {
+                resource(&front().await, "GET", path.as_str()).await
+            });
+            if let Some(name) = found.as_ref().and_then(|found| found["name"].as_str()) {
+                let is_within = name.eq_ignore_ascii_case("g");
+                prop_assert_eq!(scope.covers(path.as_str()), is_within, "{}", path.as_str());
+            }
+        }
     }
 
     proptest! {

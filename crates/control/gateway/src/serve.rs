@@ -180,7 +180,7 @@ async fn converse(door: Arc<Door>, stream: TcpStream, address: SocketAddr) {
     let result = tokio::select! {
         result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
         () = door.cancel.cancelled() => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };

@@ -181,7 +181,12 @@ impl Authority {
 impl ServerCertificate {
     /// Whether it is time for the next one, or it has other names.
     pub(crate) fn is_due(&self, names: &[String], now: Timestamp) -> bool {
-        day(now, SERVER_LEFT) > self.expires || self.names != names
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            names
+        };
+        day(now, SERVER_LEFT) > self.expires || sorted(&self.names) != sorted(names)
     }
 }
 

@@ -40,7 +40,8 @@ const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(1);
 pub struct Settings {
     /// The subscription. The managed identity owns it from the first start on.
     pub subscription: Uuid,
-    /// The DNS names and IP addresses that clients reach the server by. At least one.
+    /// The DNS names and IP addresses that clients reach the server by. At least one, and the same for all servers that share what
+    /// is kept.
     pub names: Vec<String>,
     /// How long a token is good. Longer than an hour is an hour, shorter than a minute a minute.
     pub token_life: Duration,
@@ -275,3 +276,6 @@ impl Purpose {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,11 +118,16 @@ impl Action {
     fn of_post(path: &str) -> Self {
         // A router may decode what is encoded; whoever hides a letter must not be given less to pass.
         let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
-        let last = path.trim_end_matches('/').rsplit('/').next();
-        let last = last.unwrap_or_default().to_ascii_lowercase();
-        if !last.contains("credential") && !last.contains("accessprofile") {
+        let mut segments = path.trim_end_matches('/').rsplit('/');
+        let mut next = || segments.next().unwrap_or_default().to_ascii_lowercase();
+        let mut asked = next();
+        // Behind /accessProfiles/NAME the word is the same for all, and the name is what tells them apart.
+        if asked == "listcredential" {
+            asked += &next();
+        }
+        if !asked.contains("credential") {
             Self::Act
-        } else if last.contains("admin") {
+        } else if asked.contains("admin") {
             Self::AdminCredentials
         } else {
             Self::Credentials

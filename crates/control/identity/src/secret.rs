@@ -134,6 +134,16 @@ mod tests {
     }
 
     #[test]
+    fn to_check_nobodys_secret_is_as_much_work_as_to_check_somebodys() {
+        let secret = generate().expect("random");
+        let somebodys = SecretHash::of(&secret).expect("random");
+        let nobodys = SecretHash::nobodys();
+        assert_eq!(nobodys.rounds, somebodys.rounds);
+        assert_eq!(nobodys.salt.len(), somebodys.salt.len());
+        assert_eq!(nobodys.hash.len(), somebodys.hash.len());
+    }
+
+    #[test]
     fn a_hash_that_was_cut_short_matches_nothing() {
         let secret = generate().expect("random");
         let mut hash = SecretHash::of(&secret).expect("random");

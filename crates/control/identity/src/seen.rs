@@ -11,7 +11,7 @@ use crate::issuer::ExternalClaims;
 use crate::token::Claims;
 
 /// How many are remembered.
-const MOST: usize = 4096;
+const MOST: usize = 1024;
 
 /// What a good signature vouches for.
 pub(crate) enum Signed {

@@ -32,6 +32,8 @@ struct Objects {
     writes_left: Option<usize>,
     /// How many writes there were.
     writes: usize,
+    /// The token that every `ServiceAccount` is given.
+    token: Option<&'static str>,
 }
 
 impl FakeApi {
@@ -80,6 +82,11 @@ impl FakeApi {
     /// Refuses all paths with this in it.
     pub(crate) fn forbid(&self, part: Option<&'static str>) {
         self.with(|state| state.forbidden = part);
+    }
+
+    /// Gives everybody this token.
+    pub(crate) fn answer_tokens(&self, token: &'static str) {
+        self.with(|state| state.token = Some(token));
     }
 
     /// Makes so many more writes, and then answers nothing but 503, as if whoever asks had been killed; `None`: answers all.
@@ -178,6 +185,10 @@ impl Objects {
         how: &str,
         mut body: Value,
     ) -> Result<Value, Refusal> {
+        if let (true, Some(token)) = (path.ends_with("/token"), self.token) {
+            body["status"] = json!({"token": token, "expirationTimestamp": "2026-01-01T08:00:00Z"});
+            return Ok(body);
+        }
         if *method == Method::POST {
             let name = body["metadata"]["name"].as_str().unwrap_or_default();
             let path = format!("{path}/{name}");
@@ -231,6 +242,7 @@ impl Objects {
                                 new["metadata"][field] = value.clone();
                             }
                         }
+                        "data" => merge(&mut new["data"], value),
                         "status" if !is_status => {}
                         _ => new[part] = value.clone(),
                     }

@@ -10,6 +10,8 @@
 //! - `backend`, `store` and `provider` are [`pool::Store`] and [`pool::NodeProvider`] over what is watched; `cluster_api` is
 //!   the provider whose machines come in sets.
 //! - `operator` is the shell: watches, leadership, one pool at a time.
+//! - For clients of Azure Resource Manager there is a front ([`serve`]), which only writes down what is asked: [`records`] are what
+//!   it keeps, as objects of [`record_object`]; `parents` is the operator's side of them.
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -18,9 +20,11 @@ mod client;
 mod cluster_api;
 pub mod convert;
 mod crds;
+mod credentials;
 mod events;
 #[cfg(test)]
 mod fake_api;
+mod front;
 mod http;
 mod leader;
 mod metrics;
@@ -31,6 +35,8 @@ mod people;
 mod provider;
 pub mod record_object;
 pub mod records;
+mod secret_storage;
+mod serve;
 pub mod status;
 mod store;
 pub mod view;
@@ -39,6 +45,10 @@ mod webhook;
 pub use backend::{Arm, Caches, KubernetesBackend};
 pub use client::ClientError;
 pub use crds::{custom_resource_definitions, reference};
+pub use credentials::CredentialsConfig;
+pub use front::Front;
 pub use node_pool::{NodePool, NodePoolSpec, NodePoolStatus};
 pub use operator::{OperatorConfig, OperatorError, WebhookConfig, run};
 pub use people::{PoolClient, PoolClientError, is_free, progress_of, state_of};
+pub use secret_storage::SecretStorage;
+pub use serve::{ServeConfig, ServeError, serve};

@@ -113,6 +113,11 @@ impl PoolClient {
         Ok(Self { client })
     }
 
+    /// The same over a client that is there.
+    pub(crate) fn over(client: Client) -> Self {
+        Self { client }
+    }
+
     /// Asks for a new pool, and gives it as the API server took it.
     ///
     /// # Errors

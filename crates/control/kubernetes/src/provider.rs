@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use gpu_node::{GpuNodeSpec, PoolReference, WantedTaint};
+use gpu_node::{GpuNode, GpuNodeSpec, Phase, PoolReference, WantedTaint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use pool::{
     Action, Candidates, NodeName, NodeProvider, NodeSpec, ObservedNode, PoolKey, ProviderError,
-    Supply,
+    Supply, VmSize,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -146,7 +147,12 @@ impl KubernetesBackend {
         let pool = self.pool(&spec.pool).ok_or_else(|| {
             ProviderError::Unavailable(format!("node pool {} is gone", spec.pool.pool))
         })?;
-        let pair = self.pair(&name).ok_or_else(|| gone(&name))?;
+        let Some(pair) = self.pair(&name) else {
+            return match VmSize::find(&spec.vm_size) {
+                Ok(size) if size.gpus.is_none() => self.introduce(&name, &pool, &spec).await,
+                _ => Err(gone(&name)),
+            };
+        };
         if is_of(&pair, &pool) {
             return Ok(());
         }
@@ -169,6 +175,47 @@ impl KubernetesBackend {
         self.wish(&pair, with(wish, &spec, &pair)).await?;
         tracing::info!(pool = %pool.name_any(), node = name, "the pool takes a node");
         self.dress(&name, &spec).await
+    }
+
+    /// Takes a node that has no agent to speak with, having no GPU: its `GpuNode` only says in which pool it is.
+    async fn introduce(
+        &self,
+        name: &str,
+        pool: &NodePool,
+        spec: &NodeSpec,
+    ) -> Result<(), ProviderError> {
+        let node = self.caches.nodes.get(&ObjectRef::new(name));
+        let node = node.ok_or_else(|| gone(name))?;
+        let nobody = Pair {
+            node: Some(Arc::clone(&node)),
+            gpu_node: Arc::new(GpuNode::new(name, GpuNodeSpec::default())),
+        };
+        let wish = GpuNodeSpec {
+            pool: Some(PoolReference {
+                name: pool.name_any(),
+                uid: pool.uid().unwrap_or_default(),
+            }),
+            ..GpuNodeSpec::default()
+        };
+        let mut object = GpuNode::new(name, with(wish, spec, &nobody));
+        object.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: name.to_owned(),
+            uid: node.uid().unwrap_or_default(),
+            ..OwnerReference::default()
+        }]);
+        let parameters = PostParams {
+            field_manager: Some(gpu_node::OPERATOR.to_owned()),
+            ..PostParams::default()
+        };
+        // Labels and taints follow when the watch has told of it.
+        self.gpu_nodes()
+            .create(&parameters, &object)
+            .await
+            .map_err(|error| failed(&format!("GpuNode {name}"), &error))?;
+        tracing::info!(pool = %pool.name_any(), node = name, "the pool takes a node without GPUs");
+        Ok(())
     }
 
     async fn update(&self, spec: NodeSpec) -> Result<(), ProviderError> {
@@ -244,9 +291,31 @@ impl KubernetesBackend {
             self.write_taints(&name, &pair.gpu_node.spec.node_taints, &[])
                 .await?;
         }
-        self.wish(&pair, GpuNodeSpec::default()).await?;
+        let status = pair.gpu_node.status.as_ref();
+        if status.is_none_or(|status| status.gpus.is_empty() && status.phase == Phase::Idle) {
+            self.take_away(&pair.gpu_node).await?;
+        } else {
+            self.wish(&pair, GpuNodeSpec::default()).await?;
+        }
         tracing::info!(node = name, "the node has left its pool");
         Ok(())
+    }
+
+    /// Takes away what [`Self::introduce`] made: agents only make one where there are GPUs.
+    async fn take_away(&self, object: &GpuNode) -> Result<(), ProviderError> {
+        let name = object.name_any();
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: object.uid(),
+                resource_version: object.resource_version(),
+            }),
+            ..DeleteParams::default()
+        };
+        match self.gpu_nodes().delete(&name, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(failed(&format!("GpuNode {name}"), &error)),
+        }
     }
 
     /// Gives back nodes whose pool is gone, which takes somebody who removed its finalizer.
@@ -388,12 +457,11 @@ fn is_of(pair: &Pair, object: &NodePool) -> bool {
 
 /// The wish with what the pool wants of the node.
 fn with(wish: GpuNodeSpec, spec: &NodeSpec, pair: &Pair) -> GpuNodeSpec {
+    let is_without_gpus = VmSize::find(&spec.vm_size).is_ok_and(|size| size.gpus.is_none());
+    let layout = spec.layout.as_ref();
+    let layout = layout.map_or_else(|| view::OFF.to_owned(), ToString::to_string);
     GpuNodeSpec {
-        layout: Some(
-            spec.layout
-                .as_ref()
-                .map_or_else(|| view::OFF.to_owned(), ToString::to_string),
-        ),
+        layout: Some(layout).filter(|_| !is_without_gpus),
         mig_strategy: Some(spec.mig_strategy.into()),
         drain: Some(convert::drain_of(spec.drain)),
         node_labels: view::own_labels(&spec.labels, pair),

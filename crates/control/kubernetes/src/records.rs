@@ -62,6 +62,11 @@ impl Records {
         }
     }
 
+    /// Says that somebody else may have written.
+    pub(crate) fn may_have_changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
     fn api(&self, kind: RecordKind) -> Api<RecordObject> {
         Api::all_with(self.client.clone(), &kind)
     }

@@ -1,5 +1,7 @@
 //! What the cluster's objects say of nodes, as the model sees nodes. Pure.
 
+mod plain;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -82,14 +84,24 @@ pub fn observed(pair: &Pair, key: &PoolKey, spec: &NodePoolSpec) -> Option<Obser
     let wish = &pair.gpu_node.spec;
     let status = pair.gpu_node.status.clone().unwrap_or_default();
     let name = node.name_any().parse().ok()?;
-    let (phase, message) = phase(pair, &status);
+    let (phase, message) = if is_without_gpus(spec) {
+        (without_gpus(pair), String::new())
+    } else {
+        phase(pair, &status)
+    };
+    let boards = boards(&status);
     let layout = wish.layout.as_deref();
     let layout = layout.filter(|text| *text != OFF || spec.node_layout().is_some());
     let layout = layout.and_then(|text| text.parse().ok());
     let mut seen = NodeSpec {
         name,
         pool: key.clone(),
-        vm_size: spec.vm_size().to_owned(),
+        vm_size: if is_without_gpus(spec) && !boards.is_empty() {
+            // Its agent has found GPUs that nobody knew of when the pool took it: it is none of the pool's.
+            in_words(&boards)
+        } else {
+            spec.vm_size().to_owned()
+        },
         layout,
         mig_strategy: match wish.mig_strategy {
             Some(strategy) => strategy.into(),
@@ -118,7 +130,7 @@ pub fn observed(pair: &Pair, key: &PoolKey, spec: &NodePoolSpec) -> Option<Obser
         labels: BTreeMap::new(),
         conditions: Vec::new(),
         gpus: Vec::new(),
-        boards: boards(&status),
+        boards,
         slices: slices(&status),
         driver_version: None,
         created: pair
@@ -142,6 +154,24 @@ fn another_drain(wanted: pool::Drain) -> pool::Drain {
     match wanted {
         pool::Drain::Wait => pool::Drain::Never,
         pool::Drain::Never | pool::Drain::Evict => pool::Drain::Wait,
+    }
+}
+
+/// Whether a pool's machines have no GPU. Nothing is asked of their agents then, and they need none.
+#[must_use]
+pub fn is_without_gpus(spec: &NodePoolSpec) -> bool {
+    match &spec.machines {
+        Machines::VmSize(size) => VmSize::find(size).is_ok_and(|size| size.gpus.is_none()),
+        Machines::NodeSelector(_) => false,
+    }
+}
+
+/// Where a node of a pool without GPUs is: Kubernetes says the rest.
+fn without_gpus(pair: &Pair) -> NodePhase {
+    if pair.gpu_node.spec.releasing {
+        NodePhase::Deleting
+    } else {
+        NodePhase::Running
     }
 }
 
@@ -300,6 +330,9 @@ pub fn candidates<'p>(
     pairs: impl Iterator<Item = &'p Pair>,
     without_agent: impl Iterator<Item = Arc<Node>>,
 ) -> Candidates {
+    if is_without_gpus(spec) {
+        return plain::candidates(spec, pairs, without_agent);
+    }
     let mut candidates = Candidates::default();
     let mut fitting = Vec::new();
     let layout = spec.node_layout();

@@ -50,14 +50,14 @@ async fn run() -> Outcome<()> {
 
     measure(&router, "a pool shown", TIMES, pool_path).await?;
     let largest = format!("{}/agentPools", cluster_path("g0", "largest"));
-    measure(&router, "a page of 500 pools", TIMES / 5, |_| {
+    measure(&router, "a page of 200 pools", TIMES / 5, |_| {
         largest.clone()
     })
     .await?;
     let clusters = format!("{SUBSCRIPTION}/providers/Microsoft.ContainerService/managedClusters");
     measure(
         &router,
-        "a page of clusters with 500 pools",
+        "a page of clusters with 200 pools",
         TIMES / 5,
         |_| clusters.clone(),
     )

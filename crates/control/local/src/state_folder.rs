@@ -115,8 +115,10 @@ impl StateFolder {
 
 fn is_empty(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
-        // What a start that was killed before it wrote the version leaves behind.
-        if !matches!(entry?.file_name().to_str(), Some("lock" | "version.tmp")) {
+        // What a start that was killed before it wrote the version leaves behind, and what az needs
+        // for a front in a cluster.
+        let name = entry?.file_name();
+        if !matches!(name.to_str(), Some("lock" | "version.tmp" | "azure")) {
             return Ok(false);
         }
     }

@@ -15,6 +15,7 @@ pub trait Key: Clone + Debug + Display + Eq + Hash + Ord + Send + Sync + 'static
 
 /// A resource group within a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct GroupKey {
     /// The subscription.
     pub subscription: SubscriptionId,
@@ -24,6 +25,7 @@ pub struct GroupKey {
 
 /// A managed cluster within a resource group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct ClusterKey {
     /// The resource group that it is in.
     #[serde(flatten)]
@@ -34,6 +36,7 @@ pub struct ClusterKey {
 
 /// A node pool within a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct PoolKey {
     /// The cluster that it is in.
     #[serde(flatten)]

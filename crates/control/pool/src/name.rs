@@ -3,6 +3,9 @@
 //! Azure Resource Manager keeps the spelling of a name and compares without case; so do these types. Each is valid by
 //! construction: parsing is the only way in.
 
+#[cfg(feature = "schemars")]
+mod schema;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};

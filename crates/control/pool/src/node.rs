@@ -16,6 +16,7 @@ use crate::rollout::{Drain, Slices};
 
 /// What is wanted of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct NodeSpec {
     /// Its name.
     pub name: NodeName,
@@ -25,8 +26,10 @@ pub struct NodeSpec {
     pub vm_size: String,
     /// The layout of its GPUs: `None` leaves MIG off.
     #[serde(default)]
+    #[cfg_attr(feature = "schemars", schemars(with = "Option<String>"))]
     pub layout: Option<NodeLayout>,
     /// How its slices are advertised.
+    #[cfg_attr(feature = "schemars", schemars(with = "String"))]
     pub mig_strategy: MigStrategy,
     /// The labels that it is given, beside those that it finds by itself.
     #[serde(default)]
@@ -41,6 +44,7 @@ pub struct NodeSpec {
 
 /// What is seen of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedNode {
     /// What was asked of it.
@@ -83,6 +87,7 @@ pub struct ObservedNode {
 
 /// Where a node is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum NodePhase {
     /// Being made: it has not yet advertised what its layout gives.
     Creating,
@@ -96,6 +101,7 @@ pub enum NodePhase {
 
 /// A node condition, as Kubernetes has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// `Ready`, `Partitioned`, ...
@@ -114,6 +120,7 @@ pub struct Condition {
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -125,6 +132,7 @@ pub enum ConditionStatus {
 
 /// A GPU of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeGpu {
     /// NVML's index.
@@ -156,6 +164,7 @@ pub struct NodeGpu {
 
 /// A MIG device of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSlice {
     /// `MIG-...`.
@@ -181,6 +190,7 @@ pub struct NodeSlice {
 
 /// The container that holds a GPU or a slice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Holder {
     /// The pod's namespace.
     pub namespace: String,
@@ -192,6 +202,7 @@ pub struct Holder {
 
 /// A taint: `key=value:effect`, or `key:effect`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Taint {
     /// The key, such as `sku`.
@@ -204,6 +215,7 @@ pub struct Taint {
 
 /// What a taint does to pods that don't tolerate it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum TaintEffect {
     /// They are not placed on the node.
     NoSchedule,

@@ -91,6 +91,7 @@ impl From<MaxUnavailable> for String {
 
 /// What is done about pods that hold a slice which has to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Drain {
     /// The change is refused.
@@ -134,6 +135,7 @@ pub struct Refused {
 
 /// How many MIG devices a node or a pool has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Slices {
     /// In all.

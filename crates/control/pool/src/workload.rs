@@ -116,6 +116,7 @@ impl<T: Workloads> Workloads for Arc<T> {
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
     /// Its name.
@@ -144,6 +145,7 @@ pub struct Pod {
 
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PodContainer {
     /// Its name.
@@ -163,6 +165,7 @@ pub struct PodContainer {
 
 /// Where a pod is on its way, with Kubernetes' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum PodPhase {
     /// No node has room for it, or it is about to start.
     Pending,
@@ -178,6 +181,7 @@ pub enum PodPhase {
 
 /// What a program needs to run as if inside a pod's container on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ExecEnvironment {
     /// Environment variables that are set, over those that the program has.

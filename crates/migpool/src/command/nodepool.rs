@@ -1,5 +1,6 @@
 //! `migpool nodepool`: node pools, as `az aks nodepool`.
 
+mod change;
 pub(crate) mod on_cluster;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::Connection;
 use crate::command::group::{key_value, object};
+use crate::command::nodepool::change::{Abort, DeleteMachines, Turn, not_on_cluster};
 use crate::command::nodepool::on_cluster::KubernetesCluster;
 use crate::command::scope::{self, text};
 use crate::failure::Failure;
@@ -35,6 +37,14 @@ pub(crate) enum Nodepool {
     Scale(Scale),
     /// Delete a node pool with its nodes and their pods
     Delete(Delete),
+    /// Take away all nodes for a while; the pool keeps its number of nodes and everything else
+    Stop(Turn),
+    /// Bring back the nodes of a pool that was stopped
+    Start(Turn),
+    /// Abort what is being done to a pool; what was done until then stays
+    OperationAbort(Abort),
+    /// Delete certain nodes with their pods; the pool has so many fewer then
+    DeleteMachines(DeleteMachines),
 }
 
 /// The cluster of a pool.
@@ -187,6 +197,9 @@ impl Nodepool {
             Self::List(list) => &list.cluster,
             Self::Scale(scale) => &scale.pool.cluster,
             Self::Delete(delete) => &delete.pool.cluster,
+            Self::Stop(turn) | Self::Start(turn) => &turn.pool.cluster,
+            Self::OperationAbort(abort) => &abort.pool.cluster,
+            Self::DeleteMachines(delete) => &delete.pool.cluster,
         }
     }
 
@@ -197,6 +210,15 @@ impl Nodepool {
             Self::List(list) => on_cluster::list(client, list).await,
             Self::Scale(scale) => on_cluster::scale(client, scale).await,
             Self::Delete(delete) => on_cluster::delete(client, delete).await,
+            Self::Stop(_) | Self::Start(_) => Err(not_on_cluster(
+                "on a Kubernetes cluster set spec.power of the NodePool to Stopped or Running",
+            )),
+            Self::OperationAbort(_) => Err(not_on_cluster(
+                "on a Kubernetes cluster set the spec of the NodePool back to what it was",
+            )),
+            Self::DeleteMachines(_) => Err(not_on_cluster(
+                "on a Kubernetes cluster lower spec.count of the NodePool: nodes in use go last",
+            )),
         }
     }
 
@@ -222,6 +244,10 @@ impl Nodepool {
                 print(list.cluster.connection.output, &pools, |pools| table(pools))
             }
             Self::Scale(scale) => scale.run().await,
+            Self::Stop(turn) => turn.run("Stopped").await,
+            Self::Start(turn) => turn.run("Running").await,
+            Self::OperationAbort(abort) => abort.run().await,
+            Self::DeleteMachines(delete) => delete.run().await,
             Self::Delete(delete) => {
                 let what = format!("deleting node pool {}", delete.pool.name);
                 let client = delete.pool.cluster.connection.client()?;

@@ -13,6 +13,7 @@ mod control_plane;
 mod faults;
 mod full_disk;
 mod node_components;
+mod nodepool;
 mod nodepool_on_cluster;
 mod pods;
 mod restart;

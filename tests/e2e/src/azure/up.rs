@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::held::Held;
 use super::{CLUSTER, GROUP, Shell};
 use crate::charts;
 use crate::machine::Machine;
@@ -75,7 +76,6 @@ impl<'m> Up<'m> {
             "az group create --name {GROUP} --location southcentralus --output none &&
              az aks create --resource-group {GROUP} --name {CLUSTER} --node-count 1 --output none"
         ))?;
-        // As people do who work with one cluster.
         Ok(shell)
     }
 
@@ -90,6 +90,12 @@ impl<'m> Up<'m> {
     /// The log can't be read.
     pub(crate) fn log(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(log_of(&self.folder))?)
+    }
+
+    /// From here on the agents of this pool's nodes hang as soon as they are started, until what this gives is dropped.
+    pub(crate) fn hold_agents(&self, pool: &str) -> Held {
+        // Its nodes' folders are named after the pool, and an agent's command line names its node's.
+        Held::start(format!("{}/nodes/aks-{pool}-", self.state().display()))
     }
 
     /// Kills it with SIGKILL, and starts it again at the same address.

@@ -22,10 +22,9 @@ impl Provider {
     pub(super) fn of(path: &str) -> Self {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match segments.as_slice() {
-            ["subscriptions"]
+            ["subscriptions" | "tenants"]
             | ["subscriptions", _]
-            | ["subscriptions", _, "locations"]
-            | ["tenants"] => Self::Subscriptions,
+            | ["subscriptions", _, "locations"] => Self::Subscriptions,
             // The provider as a resource of ARM.
             ["subscriptions", _, "providers"] | ["subscriptions", _, "providers", _] => {
                 Self::Resources

@@ -50,13 +50,13 @@ impl<B: Backend> Deployer<B> {
     /// Carries out the deployments that there are, and those that come, until `shutdown` resolves.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut told = self.backend.record_changes();
-        let mut changes = self.backend.store_changes();
+        let mut records = self.backend.store_changes();
         let mut active = BTreeSet::new();
         let mut search = true;
         tokio::pin!(shutdown);
         loop {
             // Before the look: what changes during it is for the next one.
-            changes.mark_unchanged();
+            records.mark_unchanged();
             search |= take_changes(told.as_mut(), &mut active);
             let looked = async {
                 if search {
@@ -79,7 +79,7 @@ impl<B: Backend> Deployer<B> {
             tokio::select! {
                 () = &mut shutdown => return,
                 () = tokio::time::sleep(RETRY), if again => {}
-                changed = changes.changed() => if changed.is_err() { return; },
+                changed = records.changed() => if changed.is_err() { return; },
             }
         }
     }

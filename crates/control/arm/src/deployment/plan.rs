@@ -104,12 +104,13 @@ fn wrong(reason: String) -> TemplateError {
 /// Which resource this is.
 fn target(group: &GroupKey, resource: &Resource) -> Result<OperationTarget, TemplateError> {
     let (kind, name) = (&resource.kind, &resource.name);
-    let named = |reason: String| wrong(format!("the resource '{name}' of type '{kind}': {reason}"));
+    let refused =
+        |reason: String| wrong(format!("the resource '{name}' of type '{kind}': {reason}"));
     let names: Vec<&str> = name.split('/').collect();
-    let invalid = |error: pool::Invalid| named(error.message);
+    let invalid = |error: pool::Invalid| refused(error.message);
     if kind.eq_ignore_ascii_case(CLUSTER) {
         let [cluster] = names.as_slice() else {
-            return Err(named("its name has to be a cluster's".to_owned()));
+            return Err(refused("its name has to be a cluster's".to_owned()));
         };
         return Ok(OperationTarget::Cluster(ClusterKey {
             group: group.clone(),
@@ -118,7 +119,7 @@ fn target(group: &GroupKey, resource: &Resource) -> Result<OperationTarget, Temp
     }
     if kind.eq_ignore_ascii_case(POOL) {
         let [cluster, pool] = names.as_slice() else {
-            return Err(named(
+            return Err(refused(
                 "its name has to be its cluster's, a slash, and its own".to_owned(),
             ));
         };
@@ -130,7 +131,7 @@ fn target(group: &GroupKey, resource: &Resource) -> Result<OperationTarget, Temp
             pool: pool.parse().map_err(invalid)?,
         }));
     }
-    Err(named(format!(
+    Err(refused(format!(
         "resources of this type can't be made here; templates may hold {CLUSTER} and {POOL}"
     )))
 }

@@ -3,7 +3,7 @@
 
 use axum::extract::{FromRequest, Request};
 use jsonc_parser::ParseOptions;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::template::Asked;
 use crate::body::{Body, bytes, wrong_type};
@@ -81,24 +81,23 @@ fn read(mut body: Body) -> Result<Asked, ArmError> {
         }
     };
     let mut parameters = properties.object("parameters")?;
-    // A whole file of parameters has them within.
-    if let Some(Value::Object(inner)) = parameters
-        .get("parameters")
-        .filter(|_| parameters.contains_key("$schema"))
-    {
-        parameters = inner.clone();
+    if parameters.contains_key("$schema") {
+        // A whole file of parameters has them within.
+        parameters = Body(parameters).object("parameters")?;
     }
     if let Some((name, given)) = parameters.iter().find(|(_, given)| !given.is_object()) {
         return Err(wrong_type(&format!("parameters.{name}"), given, "object"));
     }
     Ok(Asked {
         template,
-        parameters: parameters.into_iter().collect::<Map<_, _>>(),
+        parameters,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Map;
+
     use super::*;
 
     #[test]

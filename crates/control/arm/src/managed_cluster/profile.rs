@@ -1,6 +1,7 @@
 //! The properties of a cluster: what is kept of those that somebody sent, and what AKS says beside them.
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use pool::{Cluster, ClusterKey, Invalid, Versions};
 
@@ -191,9 +192,15 @@ pub(super) fn settle(
         }
     }
     let (group, name) = (&key.group.group, &key.cluster);
+    let nobody = Uuid::nil();
     for (field, default) in [
         ("dnsPrefix", json!(format!("{name}-dns"))),
         ("enableRBAC", json!(true)),
+        (
+            // Without it az updates no cluster. Nodes have no identity here.
+            "identityProfile",
+            json!({ "kubeletidentity": { "clientId": nobody, "objectId": nobody } }),
+        ),
         ("networkProfile", json!({ "networkPlugin": "none" })),
         (
             "nodeResourceGroup",

@@ -276,12 +276,12 @@ async fn update_pools<S: Store>(
     let is_system = |pool: &NodePool| {
         pool.spec.mode == PoolMode::System && pool.provisioning_state != ProvisioningState::Deleting
     };
-    let had_one = there_are.iter().any(|pool| is_system(&pool.record));
+    let system_before = there_are.iter().any(|pool| is_system(&pool.record));
     let mut pools: BTreeMap<PoolName, Stored<NodePool>> = there_are
         .into_iter()
         .map(|pool| (pool.record.key.pool.clone(), pool))
         .collect();
-    let mut has_one = false;
+    let mut system_after = false;
     for (name, asked) in asked {
         let Some(pool) = pools.remove(name) else {
             let key = PoolKey {
@@ -289,7 +289,7 @@ async fn update_pools<S: Store>(
                 pool: name.clone(),
             };
             let spec = properties::spec(&asked.input, None, versions)?;
-            has_one |= spec.mode == PoolMode::System;
+            system_after |= spec.mode == PoolMode::System;
             changes.push(Change::create(&agent_pool::new(key, spec, now))?);
             continue;
         };
@@ -300,7 +300,7 @@ async fn update_pools<S: Store>(
             }
             return Err(ArmError::being_deleted(&format!("the node pool '{name}'")));
         }
-        has_one |= spec.mode == PoolMode::System;
+        system_after |= spec.mode == PoolMode::System;
         if let Some(state) = agent_pool::change_of(&pool.record, &spec) {
             let mut record = NodePool {
                 spec,
@@ -311,8 +311,8 @@ async fn update_pools<S: Store>(
             changes.push(Change::update(&record, pool.revision)?);
         }
     }
-    has_one |= pools.values().any(|pool| is_system(&pool.record));
-    if had_one && !has_one {
+    system_after |= pools.values().any(|pool| is_system(&pool.record));
+    if system_before && !system_after {
         return Err(Invalid::parameter(
             "agentPoolProfiles",
             "There has to be at least one system agent pool, and none would be left. Leave one with mode 'System'.",

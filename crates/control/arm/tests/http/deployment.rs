@@ -451,7 +451,11 @@ async fn what_is_no_deployment_here_is_refused(#[case] properties: Value, #[case
 async fn what_would_change_and_what_was_deployed_are_not_told() {
     let api = with_group().await;
     let what_if = post(&api, "whatIf", &asked()).await;
-    assert_eq!(what_if.code(), "NotSupported");
+    assert_eq!(
+        (what_if.status, what_if.code()),
+        (StatusCode::OK, "NotSupported")
+    );
+    assert_eq!(what_if.json["status"], "Failed");
     assert!(what_if.message().contains("validate"), "{what_if:?}");
     api.put(&deployment("dep"), DEPLOYMENTS, &asked()).await;
     let export = post(&api, "exportTemplate", &json!({})).await;

@@ -115,6 +115,8 @@ fn what_runs_out_is_due_in_time() {
     assert!(!server.is_due(&names(), now + DAY * 59));
     assert!(server.is_due(&names(), now + DAY * 61));
     assert!(server.is_due(&names()[1..], now), "other names");
+    let turned: Vec<String> = names().into_iter().rev().collect();
+    assert!(!server.is_due(&turned, now), "the same names");
     assert!(!authority.is_due(now + DAY * (3652 - 366)));
     // Nothing that an authority signs outlives it.
     assert!(authority.is_due(now + DAY * (3652 - 364)));

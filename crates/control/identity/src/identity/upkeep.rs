@@ -18,8 +18,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked at, and whether anything runs out, without requests.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// How long a storage may take to give the document out before requests go on without.
+/// How long a storage may take to give the document out.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a request waits for that before it goes on with what is known.
+const BRIEFLY: Duration = Duration::from_millis(250);
 
 /// How often a change begins anew because somebody else was faster, and the pause before the first new beginning.
 const TRIES: u32 = 30;
@@ -83,18 +86,34 @@ pub(super) async fn keep_up(identity: Weak<Inner>) {
 impl Identity {
     /// Takes what another process has changed. When the document can't be had, that is logged, and what is known stays.
     pub async fn refresh(&self) {
-        let _changing = self.0.changing.lock().await;
-        self.look().await;
+        let asked = Instant::now();
+        let changing = timeout(PATIENCE, self.0.changing.lock());
+        let Ok(_changing) = changing.await else {
+            return;
+        };
+        // Many who wait for the same look need it only once.
+        if self.looked().at < asked {
+            self.look().await;
+        }
     }
 
     /// Looks at the document if that was long ago, and nobody is at it.
     pub(super) async fn refresh_now_and_then(&self) {
-        if self.looked().at.elapsed() < LOOK {
-            return;
+        {
+            let mut looked = self.looked();
+            if looked.at.elapsed() < LOOK {
+                return;
+            }
+            looked.at = Instant::now();
         }
-        if let Ok(_changing) = self.0.changing.try_lock() {
-            self.look().await;
-        }
+        // In a task of its own: neither a slow storage nor a client that goes away ends it.
+        let identity = self.clone();
+        let look = tokio::spawn(async move {
+            if let Ok(_changing) = identity.0.changing.try_lock() {
+                identity.look().await;
+            }
+        });
+        let _ = timeout(BRIEFLY, look).await;
     }
 
     /// Whoever calls it holds `changing`.

@@ -126,6 +126,3 @@ impl State {
         (trusted.trusted().issuer == issuer).then_some(trusted)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -46,6 +46,12 @@ fn a_role_is_read_back_in_any_case_and_others_are_refused_with_the_choice() {
     "/c/accessProfiles/clusterUser/listCredential",
     Action::Credentials
 )]
+#[case(
+    "POST",
+    "/c/accessProfiles/clusterAdmin/listCredential",
+    Action::AdminCredentials
+)]
+#[case("POST", "/admin/listClusterUserCredential", Action::Credentials)]
 #[case("POST", "/c/listClusterAdminCredential", Action::AdminCredentials)]
 #[case("POST", "/c/LISTCLUSTERADMINCREDENTIAL", Action::AdminCredentials)]
 #[case("POST", "/c/listCluster%41dminCredential", Action::AdminCredentials)]

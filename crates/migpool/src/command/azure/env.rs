@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use identity::Identity;
 
 use crate::azure::az::{Az, AzError};
 use crate::azure::set_up::{BringError, Client, ConfigDir, Due};
 use crate::azure::shell::Shell;
-use crate::azure::{AzureFolder, bundle, environment};
+use crate::azure::{AzureFolder, Endpoint, bundle, environment, write_atomically};
 use crate::command::azure::keeper::FrontOptions;
+use crate::command::nodepool::on_cluster::HEADING;
 use crate::failure::Failure;
 use crate::output::write_line;
 
@@ -33,9 +35,53 @@ pub(crate) struct ClientOptions {
     /// Where az keeps its settings for migpool: a new or an empty folder [default: azure/cli in the state folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) azure_config_dir: Option<PathBuf>,
+    /// Where the front of a cluster is reached: https://HOST:PORT
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "kubernetes_cluster",
+        help_heading = HEADING
+    )]
+    url: Option<String>,
 }
 
 impl ClientOptions {
+    /// Where the front answers, and what it keeps.
+    pub(crate) async fn front(&self) -> Result<(Endpoint, Identity), Failure> {
+        let folder = self.front.folder()?;
+        if !self.front.is_in_a_cluster()? {
+            let endpoint = folder.endpoint()?;
+            return Ok((endpoint, self.front.identity().await?));
+        }
+        let Some(url) = &self.url else {
+            return Err(Failure::usage("where is the front of the cluster reached?").with_help(
+                "--url https://HOST:PORT; `kubectl port-forward` makes a Service that is reached nowhere else one of this machine",
+            ));
+        };
+        let identity = self.front.identity().await?;
+        let endpoint = Endpoint {
+            url: url.trim_end_matches('/').to_owned(),
+            tenant: identity.tenant().to_string(),
+            subscription: identity.subscription().to_string(),
+        };
+        if !endpoint.accepts() {
+            return Err(
+                Failure::failed(format!("nobody answers at {url}")).with_help(
+                    "it is to be https://HOST:PORT of the front's Service, or of a `kubectl port-forward` to it",
+                ),
+            );
+        }
+        // As a front on this machine lays it out.
+        let authority = folder.authority();
+        folder
+            .make()
+            .and_then(|()| write_atomically(&authority, identity.authority_pem().as_bytes()))
+            .map_err(|error| {
+                Failure::failed(format!("cannot write {}: {error}", authority.display()))
+            })?;
+        Ok((endpoint, identity))
+    }
+
     /// The folder of az's settings.
     pub(crate) fn config_dir(&self, folder: &AzureFolder) -> Result<PathBuf, Failure> {
         match &self.azure_config_dir {
@@ -83,8 +129,7 @@ pub(crate) async fn prepare(
 ) -> Result<Vec<(&'static str, String)>, Failure> {
     let folder = client.front.folder()?;
     let config_dir = client.config_dir(&folder)?;
-    let endpoint = folder.endpoint()?;
-    let identity = client.front.identity().await?;
+    let (endpoint, identity) = client.front().await?;
     let others = bundle::trusted_anyway();
     bundle::write(
         &folder.bundle(),

@@ -59,8 +59,7 @@ impl Setup {
         }
         let folder = self.client.front.folder()?;
         let config_dir = self.client.config_dir(&folder)?;
-        let endpoint = folder.endpoint()?;
-        let identity = self.client.front.identity().await?;
+        let (endpoint, identity) = self.client.front().await?;
         let header = identity.managed_identity_header();
         // `cat` cannot read the file that it writes.
         let trusted = bundle::trusted_anyway()

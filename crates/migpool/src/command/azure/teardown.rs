@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::arguments::StateDir;
+use crate::azure::environment;
 use crate::azure::set_up::ConfigDir;
 use crate::azure::shell::Shell;
-use crate::azure::{AzureFolder, environment};
+use crate::command::azure::keeper::FrontOptions;
 use crate::failure::Failure;
 use crate::output::write_line;
 
@@ -17,7 +17,7 @@ use crate::output::write_line;
 #[derive(Debug, Args)]
 pub(crate) struct Teardown {
     #[command(flatten)]
-    state: StateDir,
+    front: FrontOptions,
     /// The folder of az's settings, if it is not the default
     #[arg(long, value_name = "DIR")]
     azure_config_dir: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(crate) struct Teardown {
 impl Teardown {
     /// Removes and prints.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let folder = AzureFolder::of(&self.state.path()?);
+        let folder = self.front.folder()?;
         let config_dir = match &self.azure_config_dir {
             Some(dir) => std::path::absolute(dir).map_err(Failure::of)?,
             None => folder.config_dir(),

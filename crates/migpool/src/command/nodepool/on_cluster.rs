@@ -2,7 +2,7 @@
 
 mod resource;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,7 +18,7 @@ use crate::output::print;
 const PATIENCE: Duration = Duration::from_mins(30);
 
 /// Where the help has these flags.
-const HEADING: &str = "On a Kubernetes cluster";
+pub(crate) const HEADING: &str = "On a Kubernetes cluster";
 
 /// Which Kubernetes cluster is meant, if not the clusters of this machine.
 #[derive(Debug, Clone, Args)]
@@ -35,16 +35,42 @@ pub(crate) struct KubernetesCluster {
     in_cluster: bool,
 }
 
+/// How a Kubernetes cluster is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// By a kubeconfig.
+    Kubeconfig(PathBuf),
+    /// As one of its pods.
+    Pod,
+}
+
+impl Reach {
+    /// The kubeconfig, if there is one.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        match self {
+            Self::Kubeconfig(path) => Some(path),
+            Self::Pod => None,
+        }
+    }
+}
+
 impl KubernetesCluster {
+    /// How the cluster that is meant is reached; `None` when those of this machine are meant.
+    pub(crate) fn reach(&self) -> Result<Option<Reach>, Failure> {
+        Ok(match &self.kubeconfig {
+            Some(path) => Some(Reach::Kubeconfig(path.clone())),
+            None if self.on_cluster => Some(Reach::Kubeconfig(usual_kubeconfig()?)),
+            None if self.in_cluster => Some(Reach::Pod),
+            None => None,
+        })
+    }
+
     /// A client of the cluster that is meant; `None` when those of this machine are.
     pub(crate) async fn client(&self) -> Result<Option<PoolClient>, Failure> {
-        let path = match &self.kubeconfig {
-            Some(path) => Some(path.clone()),
-            None if self.on_cluster => Some(usual_kubeconfig()?),
-            None if self.in_cluster => None,
-            None => return Ok(None),
+        let Some(reach) = self.reach()? else {
+            return Ok(None);
         };
-        let client = PoolClient::connect(path.as_deref()).await;
+        let client = PoolClient::connect(reach.kubeconfig()).await;
         client.map(Some).map_err(failure)
     }
 }

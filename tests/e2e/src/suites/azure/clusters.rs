@@ -61,6 +61,13 @@ fn lives(machine: &Machine) -> Outcome {
     ))?;
     shell.done(&format!("az aks wait {AT_CLUSTER} --updated"))?;
 
+    // Nothing here upgrades a Kubernetes.
+    shell.fails(
+        &format!("az aks upgrade {AT_CLUSTER} --kubernetes-version 1.99.0 --yes"),
+        1,
+        &["InvalidParameter", "1.99.0"],
+    )?;
+
     shell.done(&format!("az aks stop {AT_CLUSTER}"))?;
     shown("powerState.code", "Stopped")?;
     shell.done(&format!("az aks start {AT_CLUSTER}"))?;
@@ -140,9 +147,9 @@ fn refused(machine: &Machine) -> Outcome {
         &["ResourceNotFound"],
     )?;
     shell.fails(
-        "az rest --method get --url /subscriptions/11111111-2222-3333-4444-555555555555/resourcegroups?api-version=2024-11-01",
+        "az rest --method get --skip-authorization-header --headers \"Authorization=Bearer $(az account get-access-token --query accessToken --output tsv)\" --url $MIGPOOL_AZURE_ENDPOINT/subscriptions/11111111-2222-3333-4444-555555555555/resourcegroups?api-version=2024-11-01",
         1,
-        &["AuthorizationFailed"],
+        &["11111111-2222-3333-4444-555555555555"],
     )?;
     Ok(())
 }

@@ -100,10 +100,10 @@ fn lives(machine: &Machine) -> Outcome {
         &shell,
         "mignode",
         "[enableAutoScaling, minCount, maxCount]",
-        "True\n1\n3",
+        "true\n1\n3",
     )?;
     pool("update --disable-cluster-autoscaler --output none")?;
-    shown(&shell, "mignode", "enableAutoScaling", "False")?;
+    shown(&shell, "mignode", "[enableAutoScaling]", "false")?;
 
     pool("stop --output none")?;
     shown(&shell, "mignode", "powerState.code", "Stopped")?;
@@ -148,7 +148,7 @@ fn refused(machine: &Machine) -> Outcome {
     )?;
     shell.fails(
         &add("mig", &format!("{a100} --gpu-instance-profile MIG9g")),
-        1,
+        2,
         &["MIG9g"],
     )?;
     shell.fails(
@@ -231,15 +231,17 @@ fn no_wait(machine: &Machine) -> Outcome {
 fn abort(machine: &Machine) -> Outcome {
     let up = Up::start(machine, "abort")?;
     let shell = up.with_cluster()?;
-    // So many that they do not all come before az asks again.
+    let held = up.hold_agents("mignode");
     shell.done(&format!(
         "az aks nodepool add {IN_CLUSTER} --name mignode --node-vm-size Standard_ND96asr_v4 --gpu-instance-profile MIG1g \
-         --node-count 60 --no-wait"
+         --node-count 2 --no-wait"
     ))?;
+    shown(&shell, "mignode", "provisioningState", "Creating")?;
     shell.done(&format!(
         "az aks nodepool operation-abort {IN_CLUSTER} --nodepool-name mignode"
     ))?;
     shown(&shell, "mignode", "provisioningState", "Canceled")?;
+    drop(held);
     // There is nothing to abort any more.
     shell.fails(
         &format!("az aks nodepool operation-abort {IN_CLUSTER} --nodepool-name mignode"),
