@@ -16,6 +16,9 @@ use crate::rollout::Reason;
 use crate::store::{Change, Kind, Record, Scope, Store, StoreError, Stored, Unreadable};
 use crate::transition::{self, Provisioned};
 
+/// How much is done for a pool in one look: thousands of nodes take minutes, and a person is to see how far it has come.
+const AT_ONCE: usize = 250;
+
 impl<S: Store, P: NodeProvider> Controller<S, P> {
     pub(super) async fn node_pool(
         &self,
@@ -34,7 +37,7 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
             return Ok(Standing::AtRest);
         }
         let Decision {
-            actions,
+            mut actions,
             mut state,
             mut message,
             rollout,
@@ -53,7 +56,10 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
                 .await?;
             return Ok(Standing::Again);
         }
-        let mut standing = if state.is_terminal() && state != ProvisioningState::Failed {
+        let mut standing = if actions.len() > AT_ONCE {
+            actions.truncate(AT_ONCE);
+            Standing::Again
+        } else if state.is_terminal() && state != ProvisioningState::Failed {
             Standing::AtRest
         } else {
             Standing::OnItsWay
