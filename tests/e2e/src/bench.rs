@@ -108,9 +108,13 @@ pub(crate) fn run(world: &World) -> anyhow::Result<()> {
         ensure!(pod.runs(), "{}", pod.line());
         Ok(())
     })?;
+    let idle = world.release_pod("migpool", CPUNODE)?;
+    let set = until("the kubelet to know the working set", LATER, || {
+        footprint::working_set(world, &idle)
+    })?;
     compare(
-        "agent on a node without GPUs, resident",
-        footprint::resident(&world.release_pod("migpool", CPUNODE)?)?,
+        "agent on a node without GPUs, working set",
+        set,
         footprint::IDLE_GOAL,
         "MiB",
     );
