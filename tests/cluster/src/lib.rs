@@ -3,7 +3,7 @@
 //! virtual machine around it.
 //!
 //! [`Parts`] are the programs, built once from pinned Go modules into a cache outside the checkout; [`Python`] is the same for
-//! programs from PyPI that tests use. [`Cluster::start`]
+//! programs from `PyPI` that tests use. [`Cluster::start`]
 //! makes a process tree of nested namespaces: the control plane's (pid, mount, network), and in it each [`Node`]'s, with
 //! a root file system of its own. What runs there is a [`Service`], written down in a state folder, so that any process
 //! that [attaches](Cluster::attach) can stop, kill and start it. Killing the first process of the outermost namespace
