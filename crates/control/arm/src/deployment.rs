@@ -30,7 +30,6 @@ use pool::{
 use self::function::{Resources, Scope as Expressions, Surroundings};
 use self::names::Names;
 use self::plan::PlanError;
-use self::request::DeploymentBody;
 use self::template::Asked;
 use crate::account::Account;
 use crate::agent_pool::warn;
@@ -45,6 +44,7 @@ use crate::resource_group::{self, ATTEMPTS, gave_up};
 use crate::types;
 
 pub use deployer::Deployer;
+pub(crate) use request::DeploymentBody;
 
 /// How many deployments of a group are kept; ARM's figure. The oldest give way.
 const KEPT: usize = 800;

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use pool::{
     ClusterKey, CredentialsError, Deployment, DeploymentKey, GroupKey, Invalid, OperationError,
@@ -35,6 +36,47 @@ enum Shape {
     Gateway,
     /// AKS itself: the same fields without the envelope, and a `subcode`.
     Provider { subcode: String },
+}
+
+/// An error as it is written, in one of ARM's two shapes.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Error")]
+pub(crate) enum WrittenError {
+    /// ARM's gateway.
+    Gateway {
+        /// What went wrong.
+        error: GatewayError,
+    },
+    /// The resource provider.
+    Provider {
+        /// ARM's code.
+        code: String,
+        /// A sentence for a person.
+        message: String,
+        /// The property that it is about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        /// Always null.
+        details: (),
+        /// A finer code; empty for most.
+        subcode: String,
+    },
+}
+
+/// An error of ARM's gateway.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct GatewayError {
+    /// ARM's code.
+    code: String,
+    /// A sentence for a person.
+    message: String,
+    /// The property that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// What it comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<ErrorDetail>,
 }
 
 impl ArmError {
@@ -495,24 +537,27 @@ impl From<WorkloadError> for ArmError {
 
 impl IntoResponse for ArmError {
     fn into_response(self) -> Response {
-        let mut fields = json!({ "code": self.code, "message": self.message });
-        if let Some(target) = self.target {
-            fields["target"] = target.into();
-        }
-        if let Some(inner) = self.inner {
-            fields["details"] = json!([inner]);
-        }
+        let (code, message, target) = (self.code, self.message, self.target);
+        let header = code.parse().ok();
         let body = match self.shape {
-            Shape::Gateway => json!({ "error": fields }),
-            Shape::Provider { subcode } => {
-                fields["details"] = serde_json::Value::Null;
-                fields["subcode"] = subcode.into();
-                fields
-            }
+            Shape::Gateway => WrittenError::Gateway {
+                error: GatewayError {
+                    code,
+                    message,
+                    target,
+                    details: self.inner.into_iter().map(|inner| *inner).collect(),
+                },
+            },
+            Shape::Provider { subcode } => WrittenError::Provider {
+                code,
+                message,
+                target,
+                details: (),
+                subcode,
+            },
         };
-        let code = self.code.parse().ok();
         let mut response = (self.status, Json(body)).into_response();
-        if let Some(code) = code {
+        if let Some(code) = header {
             response.headers_mut().insert("x-ms-error-code", code);
         }
         response

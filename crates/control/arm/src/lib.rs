@@ -10,35 +10,8 @@
 //!
 //! [`types`] are the bodies, for this server and for its clients alike.
 //!
-//! | Resource | Methods |
-//! |---|---|
-//! | `/tenants`, `/subscriptions[/{s}]`, `/subscriptions/{s}/locations` | GET |
-//! | `/subscriptions/{s}/providers[/{ns}]` | GET; POST `register`, `unregister` (refused) |
-//! | `/subscriptions/{s}/providers/Microsoft.Features/...features[/{f}]` | GET; POST `register` |
-//! | `/subscriptions/{s}/providers/Microsoft.Compute/skus` | GET |
-//! | `/subscriptions/{s}[/resourcegroups/{g}]/resources` | GET |
-//! | `/subscriptions/{s}/resourcegroups[/{g}]` | GET (list, one), HEAD, PUT, PATCH, DELETE; POST `exportTemplate` (refused) |
-//! | `/subscriptions/{s}/operationresults/{id}` | GET |
-//! | `.../resourcegroups/{g}/providers/Microsoft.Resources/deployments[/{d}]` | GET (list, one), HEAD, PUT, DELETE |
-//! | `.../deployments/{d}/validate`, `cancel`; `whatIf`, `exportTemplate` (refused) | POST |
-//! | `.../deployments/{d}/operations`, `operationStatuses/{id}` | GET |
-//! | `/subscriptions/{s}/providers/Microsoft.ContainerService/managedClusters` | GET |
-//! | `/subscriptions/{s}/providers/Microsoft.ContainerService/locations/{l}/kubernetesVersions` | GET |
-//! | `/subscriptions/{s}/providers/Microsoft.ContainerService/locations/{l}/operations/{id}`, `operationresults/{id}` | GET |
-//! | `.../resourcegroups/{g}/providers/Microsoft.ContainerService/managedClusters[/{c}]` | GET, PUT, PATCH, DELETE |
-//! | `.../managedClusters/{c}/listCluster{User,Admin,MonitoringUser}Credential` | POST |
-//! | `.../managedClusters/{c}/stop`, `start`, `abort` | POST |
-//! | `.../managedClusters/{c}/runCommand`, `rotate...`, `reset...`, `accessProfiles/{r}/listCredential` | POST (refused) |
-//! | `.../managedClusters/{c}/upgradeProfiles/default` | GET |
-//! | `.../managedClusters/{c}/availableAgentPoolVersions` | GET |
-//! | `.../managedClusters/{c}/agentPools[/{p}]` | GET, PUT, DELETE |
-//! | `.../agentPools/{p}/abort`, `deleteMachines`, `upgradeNodeImageVersion` | POST |
-//! | `.../agentPools/{p}/machines[/{n}]`, `upgradeProfiles/default` | GET |
-//! | `.../resourcegroups/{g}/providers/Microsoft.ContainerService/snapshots[/{n}]` | GET (none), PUT (refused) |
-//! | `.../managedClusters/{c}/providers/Migpool.Local/nodes[/{n}]` | GET |
-//! | `.../managedClusters/{c}/providers/Migpool.Local/pods[/{p}]` | GET, PUT, DELETE |
-//! | `.../providers/Migpool.Local/pods/{p}/log` | GET |
-//! | `.../providers/Migpool.Local/pods/{p}/execEnvironment` | POST |
+//! What there is, and what can be done with it, is told by the [`openapi`](openapi()) document, which is made from the routes
+//! themselves; a copy is `docs/openapi.json`.
 #![forbid(unsafe_code)]
 
 mod abort;
@@ -55,6 +28,7 @@ mod filter;
 mod long_running;
 pub mod managed_cluster;
 pub mod node;
+mod openapi;
 pub mod operation;
 mod paging;
 pub mod path;
@@ -75,6 +49,7 @@ pub use account::Account;
 pub use backend::Backend;
 pub use deployment::Deployer;
 pub use error::ArmError;
+pub use openapi::openapi;
 pub use request_id::RequestIds;
 pub use routes::{FrontSettings, Scheme, router};
 pub use serve::serve;

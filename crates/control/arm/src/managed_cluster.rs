@@ -31,6 +31,7 @@ use crate::resource_group;
 use crate::types::{AgentPoolProfile, ManagedCluster, ManagedClusterProperties};
 
 pub(crate) use delete::delete;
+pub(crate) use profile::describe;
 
 /// AKS writes it with a capital here, unlike in paths.
 const TYPE: &str = "Microsoft.ContainerService/ManagedClusters";

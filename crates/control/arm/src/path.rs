@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::Request;
 use axum::http::request::Parts;
 use axum::http::uri::{PathAndQuery, Uri};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use pool::{
@@ -103,6 +104,41 @@ impl<K: Named, S: Send + Sync> FromRequestParts<S> for At<K> {
             .await
             .map_err(|error| ArmError::bad_path(&error.to_string()))?;
         Ok(Self(K::named(&Names(&params))?))
+    }
+}
+
+/// The fields of a request's query. Others are passed over.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ArmError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ArmError> {
+        let read = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        let axum::extract::Query(query) =
+            read.map_err(|error| ArmError::bad_path(&error.to_string()))?;
+        Ok(Self(query))
+    }
+}
+
+/// The namespace of a resource provider, as somebody wrote it.
+pub(crate) struct Namespace(pub(crate) String);
+
+/// The name of a preview feature, as somebody wrote it.
+pub(crate) struct FeatureName(pub(crate) String);
+
+impl Named for (SubscriptionId, Namespace) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let namespace = names.text("namespace").to_owned();
+        Ok((names.get("subscription")?, Namespace(namespace)))
+    }
+}
+
+impl Named for (SubscriptionId, Namespace, FeatureName) {
+    fn named(names: &Names<'_>) -> Result<Self, Invalid> {
+        let (subscription, namespace) = Named::named(names)?;
+        let feature = names.text("feature").to_owned();
+        Ok((subscription, namespace, FeatureName(feature)))
     }
 }
 

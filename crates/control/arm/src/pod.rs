@@ -1,10 +1,11 @@
 //! Pods on local nodes, as a type of migpool's own: `Migpool.Local/pods`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
@@ -15,14 +16,15 @@ use crate::backend::{App, Backend};
 use crate::body::Body;
 use crate::error::ArmError;
 use crate::managed_cluster;
-use crate::path::At;
+use crate::path::{At, Query};
 use crate::types::{PodExecEnvironment, PodResource, ResourceList};
 
 const TYPE: &str = "Microsoft.ContainerService/managedClusters/providers/Migpool.Local/pods";
 
 /// Which container is meant.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Which {
+    /// The container; it may be missing where there is one.
     container: Option<String>,
 }
 

@@ -6,16 +6,49 @@
 mod gpu_profile;
 mod kept;
 
-use serde_json::{Map, Value};
+use schemars::Schema;
+use serde_json::{Map, Value, json};
 
+use mig::GpuInstanceProfile;
 use pool::validation::{self, NodePoolInput};
-use pool::{Invalid, NodePool, NodePoolSpec, PowerState, Stored, Versions};
+use pool::{Invalid, NodePool, NodePoolSpec, PoolMode, PowerState, Stored, Versions, VmSize};
 
 use crate::api_version::ApiVersion;
 use crate::body::{texts, wrong_type};
 use crate::error::ArmError;
 use crate::etag;
 use crate::types::{AgentPoolProperties, Power};
+
+/// Completes the schema of a pool's properties: with the fields that are kept, and with what some others can be.
+pub(crate) fn describe(schema: &mut Schema) {
+    let Some(Value::Object(fields)) = schema.get_mut("properties") else {
+        return;
+    };
+    for (field, kind) in kept::KEPT {
+        let described = json!({ "type": kind.json_type(), "description": "Kept and given back." });
+        fields.entry(*field).or_insert(described);
+    }
+    let mut suggest = |field: &str, examples: Value| {
+        if let Some(described) = fields.get_mut(field) {
+            described["examples"] = examples;
+        }
+    };
+    suggest(
+        "vmSize",
+        VmSize::all().iter().map(|size| size.name).collect(),
+    );
+    let profiles = GpuInstanceProfile::ALL.iter();
+    suggest(
+        "gpuInstanceProfile",
+        profiles.map(|profile| profile.as_str()).collect(),
+    );
+    let modes = [PoolMode::System, PoolMode::User];
+    suggest("mode", modes.iter().map(ToString::to_string).collect());
+    if let Some(count) = fields.get_mut("count") {
+        count["minimum"] = json!(0);
+        count["maximum"] = json!(validation::MAX_COUNT);
+    }
+}
 
 /// What was asked of a pool, and what the person should know about how it was read.
 pub(crate) struct Asked {

@@ -1,13 +1,12 @@
 //! Resource providers and their preview features: what there is of them, and that nothing has to be registered.
 
 use axum::Json;
-use axum::extract::Path;
 
 use pool::SubscriptionId;
 
 use crate::api_version::{ApiVersion, Provider};
 use crate::error::ArmError;
-use crate::path::At;
+use crate::path::{At, FeatureName, Namespace};
 use crate::region;
 use crate::types::{
     Feature, FeatureProperties, ProviderResourceType, ResourceList, ResourceProvider,
@@ -123,15 +122,14 @@ pub(crate) async fn list(
 /// Also the answer to a registration: there is nothing that would have to be done.
 pub(crate) async fn show(
     _: ApiVersion,
-    At(subscription): At<SubscriptionId>,
-    Path((_, namespace)): Path<(String, String)>,
+    At((subscription, Namespace(namespace))): At<(SubscriptionId, Namespace)>,
 ) -> Result<Json<ResourceProvider>, ArmError> {
     Ok(Json(resource(&subscription, find(&namespace)?)))
 }
 
 pub(crate) async fn unregister(
     _: ApiVersion,
-    Path((_, namespace)): Path<(String, String)>,
+    At((_, Namespace(namespace))): At<(SubscriptionId, Namespace)>,
 ) -> Result<(), ArmError> {
     let served = find(&namespace)?;
     Err(ArmError::not_supported(&format!(
@@ -170,11 +168,10 @@ pub(crate) async fn features(
 /// Those of one provider.
 pub(crate) async fn features_of(
     version: ApiVersion,
-    subscription: At<SubscriptionId>,
-    Path((_, namespace)): Path<(String, String)>,
+    At((subscription, Namespace(namespace))): At<(SubscriptionId, Namespace)>,
 ) -> Result<Json<ResourceList<Feature>>, ArmError> {
     if find(&namespace)?.namespace == CONTAINER_SERVICE {
-        return Ok(features(version, subscription).await);
+        return Ok(features(version, At(subscription)).await);
     }
     Ok(Json(ResourceList::of(Vec::new())))
 }
@@ -182,8 +179,11 @@ pub(crate) async fn features_of(
 /// Also the answer to a registration.
 pub(crate) async fn show_feature(
     _: ApiVersion,
-    At(subscription): At<SubscriptionId>,
-    Path((_, namespace, name)): Path<(String, String, String)>,
+    At((subscription, Namespace(namespace), FeatureName(name))): At<(
+        SubscriptionId,
+        Namespace,
+        FeatureName,
+    )>,
 ) -> Result<Json<Feature>, ArmError> {
     let served = find(&namespace)?;
     let known = FEATURES

@@ -1,7 +1,8 @@
 //! Resources of all types, as they are listed for a subscription or a group. Of those that ARM lists there are clusters.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use pool::{Cluster, GroupKey, Scope, Store, Stored, SubscriptionId};
@@ -11,7 +12,7 @@ use crate::backend::{App, Backend};
 use crate::error::ArmError;
 use crate::filter::Filter;
 use crate::paging::Paging;
-use crate::path::At;
+use crate::path::{At, Query};
 use crate::resource_group;
 use crate::types::GenericResource;
 
@@ -31,8 +32,9 @@ const FIELDS: &[&str] = &[
     "tagValue",
 ];
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Expand {
+    /// Fields that are told beside the others, joined by commas: `createdTime`, `provisioningState`.
     #[serde(rename = "$expand")]
     expand: Option<String>,
 }

@@ -2,7 +2,10 @@
 
 mod agent_pool;
 mod deployment;
+mod described;
+mod local;
 mod managed_cluster;
+mod resource_group;
 mod subscription;
 
 use std::sync::Arc;
@@ -10,14 +13,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
-use axum::routing::{get, post};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
 use crate::account::{self, Account};
 use crate::backend::{App, Backend};
 use crate::error::ArmError;
-use crate::{node, operation, path, pod, request_id, resource_group, resource_list};
+use crate::openapi::{self, Op};
+use crate::{path, request_id};
+
+pub(crate) use described::Routes;
 
 /// The largest body that is read: ARM's limit of 4 MiB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -51,65 +56,9 @@ pub struct FrontSettings {
 
 /// The front over `backend`. The controller runs beside it, over the same backend.
 pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
-    const GROUPS: &str = "/subscriptions/{subscription}/resourcegroups";
-    const PROVIDER: &str = "/subscriptions/{subscription}/providers/microsoft.containerservice";
-    let group = format!("{GROUPS}/{{group}}");
-    let provider = format!("{group}/providers/microsoft.containerservice");
-    let clusters = format!("{provider}/managedclusters");
-    let cluster = format!("{clusters}/{{cluster}}");
-    let nodes = format!("{cluster}/providers/migpool.local/nodes");
-    let pods = format!("{cluster}/providers/migpool.local/pods");
-    let locations = format!("{PROVIDER}/locations/{{location}}");
-
     let account = Arc::new(settings.account);
-    let inner = agent_pool::routes(&cluster)
-        .merge(agent_pool::snapshots(PROVIDER, &provider))
-        .merge(managed_cluster::routes(&clusters, PROVIDER))
-        .merge(deployment::routes(&group))
-        .merge(subscription::routes())
-        .route(GROUPS, get(resource_group::list::<B>))
-        .route(
-            &group,
-            get(resource_group::show::<B>)
-                .head(resource_group::exists::<B>)
-                .put(resource_group::put::<B>)
-                .patch(resource_group::patch::<B>)
-                .delete(resource_group::delete::<B>),
-        )
-        .route(
-            &format!("{group}/resources"),
-            get(resource_list::of_group::<B>),
-        )
-        .route(
-            &format!("{group}/exporttemplate"),
-            post(resource_group::export_template::<B>),
-        )
-        .route(
-            "/subscriptions/{subscription}/operationresults/{operation}",
-            get(operation::group_result::<B>),
-        )
-        .route(
-            &format!("{locations}/operations/{{operation}}"),
-            get(operation::status::<B>),
-        )
-        .route(
-            &format!("{locations}/operationresults/{{operation}}"),
-            get(operation::result::<B>),
-        )
-        .route(&nodes, get(node::list::<B>))
-        .route(&format!("{nodes}/{{node}}"), get(node::show::<B>))
-        .route(&pods, get(pod::list::<B>))
-        .route(
-            &format!("{pods}/{{pod}}"),
-            get(pod::show::<B>)
-                .put(pod::put::<B>)
-                .delete(pod::delete::<B>),
-        )
-        .route(&format!("{pods}/{{pod}}/log"), get(pod::log::<B>))
-        .route(
-            &format!("{pods}/{{pod}}/execenvironment"),
-            post(pod::exec_environment::<B>),
-        )
+    let inner = routes::<B>()
+        .into_router()
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -128,6 +77,31 @@ pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
     Router::new()
         .fallback_service(inner)
         .layer(axum::middleware::from_fn(request_id::attach))
+}
+
+/// All there is, and what the OpenAPI document says of it.
+pub(crate) fn routes<B: Backend>() -> Routes<B> {
+    const GROUPS: &str = "/subscriptions/{subscription}/resourceGroups";
+    const PROVIDER: &str = "/subscriptions/{subscription}/providers/Microsoft.ContainerService";
+    let group = format!("{GROUPS}/{{group}}");
+    let provider = format!("{group}/providers/Microsoft.ContainerService");
+    let clusters = format!("{provider}/managedClusters");
+    let cluster = format!("{clusters}/{{cluster}}");
+    subscription::routes()
+        .and(resource_group::routes(GROUPS))
+        .and(resource_group::operations(PROVIDER))
+        .and(managed_cluster::routes(&clusters, PROVIDER))
+        .and(agent_pool::routes(&cluster))
+        .and(agent_pool::snapshots(PROVIDER, &provider))
+        .and(local::routes(&cluster))
+        .and(deployment::routes(&group))
+        .get(
+            "/openapi.json",
+            Op::new("OpenApi_Get", "Gets this document.")
+                .answers_object()
+                .is_open(),
+            openapi::show::<B>,
+        )
 }
 
 async fn no_such_path(uri: Uri) -> ArmError {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,15 +12,17 @@ use pool::{ExecEnvironment, ObservedNode, Pod};
 mod agent_pool;
 mod deployment;
 mod managed_cluster;
+mod request;
 mod subscription;
 
 pub use agent_pool::*;
 pub use deployment::*;
 pub use managed_cluster::*;
+pub use request::*;
 pub use subscription::*;
 
 /// A resource in ARM's envelope.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource<P> {
     /// The resource's path.
@@ -48,7 +51,7 @@ pub struct Resource<P> {
 }
 
 /// A page of resources.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceList<T> {
     /// The resources.
@@ -83,7 +86,7 @@ pub type PodResource = Resource<Pod>;
 pub type PodExecEnvironment = Resource<ExecEnvironment>;
 
 /// What is particular to a resource group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupProperties {
     /// `Succeeded` or `Deleting`.
@@ -91,8 +94,9 @@ pub struct GroupProperties {
 }
 
 /// What is particular to a managed cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::managed_cluster::describe)]
 pub struct ManagedClusterProperties {
     /// Where it is on its way.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -109,7 +113,7 @@ pub struct ManagedClusterProperties {
 }
 
 /// A node pool within the body of its cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentPoolProfile {
     /// The pool's name.
     pub name: String,
@@ -119,7 +123,7 @@ pub struct AgentPoolProfile {
 }
 
 /// How a long-running operation stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationResult {
     /// Its id.
@@ -136,15 +140,8 @@ pub struct OperationResult {
     pub error: Option<ErrorDetail>,
 }
 
-/// The body of `PUT .../pods/{p}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunPod {
-    /// The manifest of a Pod, in YAML or JSON.
-    pub manifest: String,
-}
-
 /// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorDetail {
     /// ARM's code.
     pub code: String,

@@ -26,6 +26,9 @@ use crate::sign_in::{Asked, Endpoint};
 /// The longest method that is written down; those of HTTP are shorter.
 const LONGEST_METHOD: usize = 16;
 
+/// The description of what is served. It tells nothing of anybody's resources, so anybody may read it.
+const DOCUMENT: &str = "/openapi.json";
+
 /// All that answers take.
 pub(crate) struct Front {
     identity: Identity,
@@ -174,6 +177,7 @@ impl Front {
                 self.sign_in(endpoint, peer, request, &origin, ids, record)
                     .await
             }
+            None if path.as_str() == DOCUMENT => self.document(request, ids, record).await,
             None => self.resource(&path, request, &origin, ids, record).await,
         }
     }
@@ -207,6 +211,23 @@ impl Front {
         let (response, client) = endpoint.answer(&self.identity, &asked).await;
         record.is_let_in = !endpoint.takes_a_secret() || client.is_some();
         record.client = client;
+        Ok(response)
+    }
+
+    async fn document(
+        &self,
+        request: Request<Incoming>,
+        ids: RequestIds,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let (parts, body) = request.into_parts();
+        self.read(body, 0).await?;
+        record.is_let_in = true;
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = Uri::from_static(DOCUMENT);
+        request.extensions_mut().insert(ids);
+        let Ok(response) = self.inner.clone().oneshot(request).await;
         Ok(response)
     }
 

@@ -9,6 +9,8 @@
 //! | `GET /msi/token` | the managed identity's sign-in, as App Service has it |
 //! | `GET /healthz` | whether the server is there |
 //!
+//! Beside these, the resources' own `GET /openapi.json` needs no token.
+//!
 //! An authority is the tenant's id, `common`, `organizations`, or `adfs`: with the last one `az` asks no server but this one.
 
 mod discovery;

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod ca;
 pub(crate) mod env;
 pub(crate) mod keeper;
+pub(crate) mod openapi;
 pub(crate) mod principal;
 pub(crate) mod role;
 pub(crate) mod rotate;
@@ -40,6 +41,8 @@ pub(crate) enum Azure {
     Untrust(trust::Untrust),
     /// Show who did what
     Audit(audit::Audit),
+    /// Print the OpenAPI document of what is served
+    Openapi(openapi::Openapi),
 }
 
 impl Azure {
@@ -56,6 +59,7 @@ impl Azure {
             Self::Trust(trust) => trust.run().await,
             Self::Untrust(untrust) => untrust.run().await,
             Self::Audit(audit) => audit.run().await,
+            Self::Openapi(openapi) => openapi.run(),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum Provider {
 
 impl Provider {
     /// Whose versions the request of a path has; its words are in lower case.
-    pub(super) fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match segments.as_slice() {
             ["subscriptions" | "tenants"]
@@ -50,6 +50,11 @@ impl Provider {
                 }
             }
         }
+    }
+
+    /// A pattern for the previews that it has beside its [`versions`](Self::versions), if it has any.
+    pub(crate) fn previews(self) -> Option<&'static str> {
+        (self == Self::ContainerService).then_some(PREVIEWS)
     }
 
     /// Whether it has this version, which is in lower case.
@@ -136,6 +141,9 @@ const MONTHLY_FROM: (u16, u8) = (2024, 1);
 const MONTHLY_TO: (u16, u8) = (2026, 8);
 /// Previews are known from here on.
 const PREVIEWS_FROM: (u16, u8) = (2021, 11);
+/// The same as a pattern.
+const PREVIEWS: &str =
+    "^(2021-1[12]-0[1-4]|202[2-5]-(0[1-9]|1[0-2])-0[2-4]|2026-0[1-8]-0[2-4])-preview$";
 
 /// Versions of resource groups, of deployments and of what else is ARM's own, from Azure's documentation.
 const RESOURCES: &[&str] = &[

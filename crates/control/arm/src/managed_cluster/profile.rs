@@ -1,5 +1,6 @@
 //! The properties of a cluster: what is kept of those that somebody sent, and what AKS says beside them.
 
+use schemars::Schema;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -97,6 +98,16 @@ const KUBERNETES_VERSION: &str = "kubernetesVersion";
 
 /// How many pools a cluster may have, AKS's figure.
 const MAX_AGENT_POOLS: u32 = 100;
+
+/// Completes the schema of a cluster's properties with the fields that are kept.
+pub(crate) fn describe(schema: &mut Schema) {
+    if let Some(Value::Object(fields)) = schema.get_mut("properties") {
+        for field in KEPT {
+            let described = json!({ "description": "Kept and given back." });
+            fields.entry(*field).or_insert(described);
+        }
+    }
+}
 
 /// What is kept of the properties that somebody sent.
 ///

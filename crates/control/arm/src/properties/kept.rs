@@ -18,6 +18,20 @@ pub(super) enum Kind {
     Object,
 }
 
+impl Kind {
+    /// The type's name in a JSON Schema.
+    pub(super) fn json_type(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Flag => "boolean",
+            Self::Whole => "integer",
+            Self::Number => "number",
+            Self::List => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
 /// Fields that mean nothing here. `gpuProfile` is read by itself, and only what is left of it is kept.
 pub(super) const KEPT: &[(&str, Kind)] = &[
     ("artifactStreamingProfile", Kind::Object),

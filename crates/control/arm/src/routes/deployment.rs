@@ -1,40 +1,124 @@
 //! Routes of deployments.
 
-use axum::Router;
-use axum::routing::{get, post};
+use axum::http::StatusCode;
 
-use crate::backend::{App, Backend};
+use super::Routes;
+use crate::backend::Backend;
 use crate::deployment;
+use crate::openapi::Header::{AzureAsyncOperation, RetryAfter};
+use crate::openapi::Op;
+use crate::types::{
+    Deployment, DeploymentOperation, DeploymentStatus, PutDeployment, ResourceList,
+};
 
 /// What is about the deployments of a group.
-pub(super) fn routes<B: Backend>(group: &str) -> Router<App<B>> {
-    let deployments = format!("{group}/providers/microsoft.resources/deployments");
+pub(super) fn routes<B: Backend>(group: &str) -> Routes<B> {
+    let deployments = format!("{group}/providers/Microsoft.Resources/deployments");
     let one = format!("{deployments}/{{deployment}}");
     let of = |what: &str| format!("{one}/{what}");
-    Router::new()
-        .route(&deployments, get(deployment::list::<B>))
-        .route(
+    let routes = Routes::new()
+        .get(
+            &deployments,
+            Op::new(
+                "Deployments_ListByResourceGroup",
+                "Lists the deployments of a resource group.",
+            )
+            .has_top()
+            .answers::<ResourceList<Deployment>>(StatusCode::OK),
+            deployment::list::<B>,
+        )
+        .get(
             &one,
-            get(deployment::show::<B>)
-                .head(deployment::exists::<B>)
-                .put(deployment::put::<B>)
-                .delete(deployment::delete::<B>),
+            Op::new("Deployments_Get", "Gets a deployment.").answers::<Deployment>(StatusCode::OK),
+            deployment::show::<B>,
         )
-        .route(&of("validate"), post(deployment::validate::<B>))
-        .route(&of("whatif"), post(deployment::what_if::<B>))
-        .route(&of("cancel"), post(deployment::cancel::<B>))
-        .route(
-            &of("exporttemplate"),
-            post(deployment::export_template::<B>),
+        .head(
+            &one,
+            Op::new(
+                "Deployments_CheckExistence",
+                "Says whether a deployment is there.",
+            )
+            .ends(StatusCode::NO_CONTENT),
+            deployment::exists::<B>,
         )
-        .route(
-            &of("operationstatuses/{operation}"),
-            get(deployment::status::<B>),
+        .put(
+            &one,
+            Op::new("Deployments_CreateOrUpdate", "Deploys a template.")
+                .takes::<PutDeployment>()
+                .answers::<Deployment>(StatusCode::OK)
+                .answers::<Deployment>(StatusCode::CREATED)
+                .with(&[AzureAsyncOperation, RetryAfter]),
+            deployment::put::<B>,
         )
-        .route(&of("operations"), get(deployment::operations::<B>))
+        .delete(
+            &one,
+            Op::new(
+                "Deployments_Delete",
+                "Deletes the record of a deployment; what was deployed stays.",
+            )
+            .ends(StatusCode::NO_CONTENT),
+            deployment::delete::<B>,
+        )
+        .post(
+            &of("cancel"),
+            Op::new(
+                "Deployments_Cancel",
+                "Cancels a deployment: what has begun goes on, nothing more begins.",
+            )
+            .ends(StatusCode::NO_CONTENT),
+            deployment::cancel::<B>,
+        );
+    routes
+        .post(
+            &of("validate"),
+            Op::new(
+                "Deployments_Validate",
+                "Says whether a template can be deployed.",
+            )
+            .takes::<PutDeployment>()
+            .answers::<Deployment>(StatusCode::OK),
+            deployment::validate::<B>,
+        )
+        .post(
+            &of("whatIf"),
+            Op::new(
+                "Deployments_WhatIf",
+                "Tells what a deployment would change, which is refused.",
+            ),
+            deployment::what_if::<B>,
+        )
+        .post(
+            &of("exportTemplate"),
+            Op::new(
+                "Deployments_ExportTemplate",
+                "Gives the template of a deployment, which is refused.",
+            ),
+            deployment::export_template::<B>,
+        )
+        .get(
+            &of("operationStatuses/{operation}"),
+            Op::new("Deployments_GetStatus", "Says how a deployment stands.")
+                .answers::<DeploymentStatus>(StatusCode::OK)
+                .with(&[RetryAfter]),
+            deployment::status::<B>,
+        )
+        .get(
+            &of("operations"),
+            Op::new(
+                "DeploymentOperations_List",
+                "Lists what became of the resources of a deployment.",
+            )
+            .answers::<ResourceList<DeploymentOperation>>(StatusCode::OK),
+            deployment::operations::<B>,
+        )
         // As Azure's clients ask for them.
-        .route(
+        .get(
             &format!("{group}/deployments/{{deployment}}/operations"),
-            get(deployment::operations::<B>),
+            Op::new(
+                "DeploymentOperations_ListByDeployment",
+                "Lists what became of the resources of a deployment.",
+            )
+            .answers::<ResourceList<DeploymentOperation>>(StatusCode::OK),
+            deployment::operations::<B>,
         )
 }

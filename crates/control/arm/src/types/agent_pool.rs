@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -15,8 +16,9 @@ pub type AgentPoolAvailableVersions = Resource<AvailableVersions>;
 pub type AgentPoolUpgradeProfile = Resource<UpgradeProfileProperties>;
 
 /// What is particular to an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::properties::describe)]
 pub struct AgentPoolProperties {
     /// How many nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +83,7 @@ pub struct AgentPoolProperties {
 }
 
 /// What is about the GPUs of an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuProfile {
     /// `Install` or `None`; kept. It can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +97,7 @@ pub struct GpuProfile {
 }
 
 /// What is about the NVIDIA GPUs of an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NvidiaProfile {
     /// `Unmanaged` or `Managed`; kept.
@@ -113,23 +115,15 @@ pub struct NvidiaProfile {
 }
 
 /// Whether something is to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Power {
     /// `Running` or `Stopped`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
 }
 
-/// The body of `POST .../deleteMachines`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeleteMachines {
-    /// The names of the machines that are to go.
-    pub machine_names: Vec<String>,
-}
-
 /// What is particular to a machine of an agent pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineProperties {
     /// Its network.
@@ -147,7 +141,7 @@ pub struct MachineProperties {
 }
 
 /// The network of a machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineNetwork {
     /// Its addresses. Nodes are known by their names here: there are none.
@@ -156,7 +150,7 @@ pub struct MachineNetwork {
 }
 
 /// An address of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineAddress {
     /// `IPv4` or `IPv6`.
     pub family: String,
@@ -165,7 +159,7 @@ pub struct MachineAddress {
 }
 
 /// To what an agent pool can be upgraded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeProfileProperties {
     /// The version of Kubernetes that its nodes run.
@@ -183,7 +177,7 @@ pub struct UpgradeProfileProperties {
 }
 
 /// The versions that an agent pool can be made with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AvailableVersions {
     /// The versions.
@@ -191,7 +185,7 @@ pub struct AvailableVersions {
 }
 
 /// A version of Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AvailableVersion {
     /// Whether an agent pool gets it when none is asked for.

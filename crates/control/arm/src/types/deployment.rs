@@ -1,6 +1,7 @@
 //! Deployments of templates.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use super::{ErrorDetail, Resource};
 /// A deployment.
 pub type Deployment = Resource<DeploymentProperties>;
 /// An operation of a deployment: one of its resources.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentOperation {
     /// Its path.
@@ -21,7 +22,7 @@ pub struct DeploymentOperation {
 }
 
 /// What is particular to a deployment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentProperties {
     /// `Running`, `Succeeded`, `Failed` or `Canceled`.
@@ -59,7 +60,7 @@ pub struct DeploymentProperties {
 }
 
 /// A resource provider that a deployment needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentProvider {
     /// Its namespace.
@@ -69,7 +70,7 @@ pub struct DeploymentProvider {
 }
 
 /// A type of resource that a deployment needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentResourceType {
     /// The type without the namespace.
@@ -79,7 +80,7 @@ pub struct DeploymentResourceType {
 }
 
 /// What a resource of a deployment comes after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentDependency {
     /// The resource.
@@ -90,14 +91,14 @@ pub struct DeploymentDependency {
 }
 
 /// A resource by its path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceReference {
     /// Its path.
     pub id: String,
 }
 
 /// A resource by its path, type and name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetResource {
     /// Its path.
@@ -109,7 +110,7 @@ pub struct TargetResource {
 }
 
 /// What became of a resource of a deployment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentOperationProperties {
     /// `Create`.
@@ -135,7 +136,7 @@ pub struct DeploymentOperationProperties {
 }
 
 /// Why a resource of a deployment is not as asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusMessage {
     /// `Failed`.
     pub status: String,
@@ -144,7 +145,7 @@ pub struct StatusMessage {
 }
 
 /// How a deployment stands, as `Azure-AsyncOperation` leads to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeploymentStatus {
     /// `Running`, `Succeeded`, `Failed` or `Canceled`.
     pub status: String,
@@ -154,7 +155,7 @@ pub struct DeploymentStatus {
 }
 
 /// What went wrong, and of which parts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DetailedError {
     /// ARM's code.
     pub code: String,

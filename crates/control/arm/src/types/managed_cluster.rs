@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AvailableVersion, Resource};
 
 /// The kubeconfigs of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialResults {
     /// The kubeconfigs: one for each way in.
     pub kubeconfigs: Vec<CredentialResult>,
 }
 
 /// A kubeconfig.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CredentialResult {
     /// Whom it is for: `clusterUser`, `clusterAdmin` or `clusterMonitoringUser`.
     pub name: String,
@@ -22,19 +23,11 @@ pub struct CredentialResult {
     pub value: String,
 }
 
-/// The body of a PATCH: tags, which take the place of those that are there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TagsObject {
-    /// The tags.
-    #[serde(default)]
-    pub tags: BTreeMap<String, String>,
-}
-
 /// To what a cluster can be upgraded.
 pub type ClusterUpgradeProfile = Resource<ClusterUpgradeProperties>;
 
 /// What is particular to the upgrades of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterUpgradeProperties {
     /// Of its control plane.
@@ -44,7 +37,7 @@ pub struct ClusterUpgradeProperties {
 }
 
 /// To what a control plane or a pool can be upgraded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolUpgrades {
     /// The version of Kubernetes that it runs.
@@ -59,14 +52,14 @@ pub struct PoolUpgrades {
 }
 
 /// The versions of Kubernetes that a cluster can have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KubernetesVersions {
     /// The versions.
     pub values: Vec<KubernetesVersion>,
 }
 
 /// A minor version of Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesVersion {
     /// `major.minor`.
@@ -82,7 +75,7 @@ pub struct KubernetesVersion {
 }
 
 /// How long a version is supported.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesCapabilities {
     /// `KubernetesOfficial`.
@@ -90,7 +83,7 @@ pub struct KubernetesCapabilities {
 }
 
 /// A patch version of Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KubernetesPatch {
     /// Versions that it can be upgraded to.
     pub upgrades: Vec<String>,

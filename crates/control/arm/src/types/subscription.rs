@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A subscription.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// Its path.
@@ -28,7 +29,7 @@ pub struct Subscription {
 }
 
 /// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tenant {
     /// Its path.
@@ -44,7 +45,7 @@ pub struct Tenant {
 }
 
 /// A region.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Location {
     /// Its path.
@@ -63,7 +64,7 @@ pub struct Location {
 }
 
 /// Where a region is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocationMetadata {
     /// `Physical`.
@@ -77,7 +78,7 @@ pub struct LocationMetadata {
 }
 
 /// A resource provider.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceProvider {
     /// Its path.
@@ -93,7 +94,7 @@ pub struct ResourceProvider {
 }
 
 /// A type of a resource provider.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderResourceType {
     /// The type without the namespace: `managedClusters/agentPools`.
@@ -107,7 +108,7 @@ pub struct ProviderResourceType {
 }
 
 /// A preview feature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Feature {
     /// Its path.
     pub id: String,
@@ -121,14 +122,14 @@ pub struct Feature {
 }
 
 /// What is particular to a preview feature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureProperties {
     /// `Registered`.
     pub state: String,
 }
 
 /// A VM size as `Microsoft.Compute` lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceSku {
     /// `virtualMachines`.
@@ -150,7 +151,7 @@ pub struct ResourceSku {
 }
 
 /// A region that has a VM size.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkuLocation {
     /// The region.
     pub location: String,
@@ -159,7 +160,7 @@ pub struct SkuLocation {
 }
 
 /// Something that a VM size has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkuCapability {
     /// What.
     pub name: String,
@@ -168,7 +169,7 @@ pub struct SkuCapability {
 }
 
 /// A resource of any type, as it is listed across types.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GenericResource {
     /// Its path.

@@ -54,6 +54,21 @@ async fn without_a_token_nothing_is_seen() {
     assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer:?}");
 }
 
+#[tokio::test]
+async fn the_description_of_what_is_served_needs_no_token_and_is_all_that_is_given() {
+    let server = Server::start().await;
+    let answer = server.send(Method::GET, "/openapi.json", None, "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.json["openapi"], "3.1.0");
+    for method in [Method::PUT, Method::POST, Method::DELETE] {
+        let answer = server.send(method, "/openapi.json", None, "").await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.code(), "HttpMethodNotAllowed");
+    }
+    let below = server.send(Method::GET, "/openapi.json/x", None, "").await;
+    assert_eq!(below.status, StatusCode::UNAUTHORIZED);
+}
+
 /// A token's three parts.
 fn parts(token: &str) -> (Value, Value, String) {
     let mut parts = token.split('.');
