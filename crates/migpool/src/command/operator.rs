@@ -85,7 +85,10 @@ impl Operator {
             cluster_api: self.cluster_api,
             arm: self.arm,
         };
-        kubernetes::run(config, cancel).await.map_err(Failure::of)
+        // Its state is large, and there is one of it.
+        Box::pin(kubernetes::run(config, cancel))
+            .await
+            .map_err(Failure::of)
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn cli() -> anyhow::Result<Python> {
     named("azure-cli", "cli.txt")
 }
 
-/// The SDK, and what generates requests from an OpenAPI document.
+/// The SDK, and what generates requests from an `OpenAPI` document.
 ///
 /// # Errors
 /// It is not in the cache, and can't be put there.
