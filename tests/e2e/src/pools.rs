@@ -171,7 +171,16 @@ pub(crate) fn line(pool: &Value) -> String {
 /// # Errors
 /// They are not.
 pub(crate) fn delete(world: &World, name: &str) -> anyhow::Result<()> {
-    world.kubectl(&["delete", NODE_POOLS, name, "--timeout=240s"])?;
+    delete_within(world, name, LATER)
+}
+
+/// The same, of nodes that take so long.
+///
+/// # Errors
+/// They are not given back in that time.
+pub(crate) fn delete_within(world: &World, name: &str, limit: Duration) -> anyhow::Result<()> {
+    let limit = format!("--timeout={}s", limit.as_secs());
+    world.kubectl(&["delete", NODE_POOLS, name, &limit])?;
     Ok(())
 }
 

@@ -210,7 +210,7 @@ pub(crate) fn measure(world: &World, nodes: usize) -> anyhow::Result<Figures> {
         operator.line(),
         after.line()
     );
-    pools::delete(world, POOL)?;
+    pools::delete_within(world, POOL, patience)?;
     fleet.end()?;
     Ok(figures)
 }
