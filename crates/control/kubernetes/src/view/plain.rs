@@ -62,9 +62,7 @@ fn fits(spec: &NodePoolSpec, node: &Node, pair: Option<&Pair>) -> Result<Candida
         return Err(format!("it has {has}, and a {} has no GPU", spec.vm_size()));
     }
     let is_known = |label: &&str| node.labels().get(*label).is_some_and(|it| it == "true");
-    if allocatable(node).values().any(|count| *count > 0)
-        || WITH_GPUS.iter().any(is_known)
-    {
+    if allocatable(node).values().any(|count| *count > 0) || WITH_GPUS.iter().any(is_known) {
         return Err(format!("it has GPUs, and a {} has none", spec.vm_size()));
     }
     if let Some(size) = known_size(node)
