@@ -171,6 +171,10 @@ fn the_charts_set_only_what_the_program_knows() {
                 "--set=replaceAll=true",
                 "--set=nvidiaDevRoot=/x,cdi.nvidiaHookPath=/x",
                 "--set=healthChecks.disable=all,healthChecks.enable=1",
+                "--set=operator.clusterAPI=true",
+                "--set=arm.enabled=true,arm.origin=https://arm.example",
+                "--set=arm.credentials.server=https://api.example",
+                "--set=arm.issuer.url=https://issuer.example,arm.issuer.audience=x,arm.issuer.rolesClaim=y",
             ],
         ),
         (

@@ -1,3 +1,4 @@
+mod arm;
 mod node_pools;
 mod objects;
 mod packing;

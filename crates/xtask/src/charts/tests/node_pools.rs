@@ -205,13 +205,17 @@ fn the_operator_is_told_its_objects_names() {
     }
 }
 
-/// Each right of the operator as `verbs resource`, or `verbs resource/name`.
 fn operators_rights(arguments: &[&str]) -> Option<Vec<String>> {
+    rights("operator", arguments)
+}
+
+/// Each right of a part as `verbs resource`, or `verbs resource=name`.
+pub(super) fn rights(part: &str, arguments: &[&str]) -> Option<Vec<String>> {
     let objects = objects(CHART, arguments)?;
     let mut rights = Vec::new();
     for role in &objects {
-        let part = &role["metadata"]["labels"]["app.kubernetes.io/component"];
-        if part != "operator" {
+        let component = &role["metadata"]["labels"]["app.kubernetes.io/component"];
+        if component != part {
             continue;
         }
         for rule in role["rules"].as_array().into_iter().flatten() {
@@ -242,7 +246,7 @@ fn the_operator_has_no_right_that_its_values_do_not_need() {
         "create leases",
         "create patch events",
         "get update leases=migpool-operator",
-        "list watch patch gpunodes",
+        "list watch create patch delete gpunodes",
         "list watch patch nodepools",
         "list watch patch nodes",
         "patch nodepools/status",
@@ -264,6 +268,18 @@ fn the_operator_has_no_right_that_its_values_do_not_need() {
         "--set=operator.clusterAPI=true",
     ];
     assert_eq!(more(&arguments), machines);
+    let records = [
+        "get list watch create update delete armdeployments",
+        "get list watch create update delete managedclusters",
+        "get list watch create update delete operations",
+        "get list watch create update delete resourcegroups",
+        "list watch patch get create update delete nodepools",
+    ];
+    let arguments = [
+        "--set=operator.webhook.enabled=false",
+        "--set=arm.enabled=true",
+    ];
+    assert_eq!(more(&arguments), records);
 }
 
 #[test]

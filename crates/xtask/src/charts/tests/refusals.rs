@@ -15,6 +15,29 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "migpool",
+        &["--set=arm.enabled=true", "--set=operator.enabled=false"],
+        "arm.enabled is true and operator.enabled is false",
+    ),
+    (
+        "migpool",
+        &["--set=arm.enabled=true", "--set=operator.replicas=0"],
+        "arm.enabled is true and operator.replicas is 0",
+    ),
+    (
+        "migpool",
+        &[
+            "--set=arm.enabled=true",
+            "--set=arm.issuer.url=https://issuer.example",
+        ],
+        "arm.issuer.url is set and arm.issuer.audience is not",
+    ),
+    (
+        "migpool",
+        &["--set=arm.credentials.server=http://api.example"],
+        "'/arm/credentials/server': ",
+    ),
+    (
+        "migpool",
         &["--set=gpuInstanceProfile=MIG5g"],
         "'/gpuInstanceProfile': value must be one of '', 'MIG1g', 'MIG2g', 'MIG3g', 'MIG4g', 'MIG7g'",
     ),
