@@ -83,8 +83,9 @@ pub(super) fn routes<B: Backend>(group: &str) -> Routes<B> {
             &of("whatIf"),
             Op::new(
                 "Deployments_WhatIf",
-                "Tells what a deployment would change, which is refused.",
-            ),
+                "Tells what a deployment would change: it fails, for that can't be told.",
+            )
+            .answers::<DeploymentStatus>(StatusCode::OK),
             deployment::what_if::<B>,
         )
         .post(
