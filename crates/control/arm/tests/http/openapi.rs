@@ -201,8 +201,8 @@ proptest! {
         fn rule<T: std::str::FromStr>(text: &str) -> bool {
             text.parse::<T>().is_ok()
         }
-        let names: [(&str, fn(&str) -> bool); 7] = [
-            ("subscription", rule::<SubscriptionId>),
+        let names = [
+            ("subscription", rule::<SubscriptionId> as fn(&str) -> bool),
             ("group", rule::<GroupName>),
             ("cluster", rule::<ClusterName>),
             ("pool", rule::<PoolName>),
