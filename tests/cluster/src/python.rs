@@ -1,4 +1,4 @@
-//! Programs from PyPI, pinned by hash, in the cache beside the cluster's parts.
+//! Programs from `PyPI`, pinned by hash, in the cache beside the cluster's parts.
 
 use std::fs::{self, File};
 use std::io;
