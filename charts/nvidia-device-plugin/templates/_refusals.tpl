@@ -25,8 +25,28 @@
 {{- if and (not .Values.devicePlugin.enabled) (not .Values.gfd.enabled) -}}
 {{- fail "devicePlugin.enabled and gfd.enabled are both false: there is nothing to install." -}}
 {{- end -}}
-{{- if .Values.devicePlugin.enabled -}}
+{{- if and .Values.devicePlugin.enabled (not (include "plugin.servedBy" .)) -}}
 {{- include "migpool.conflicts" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The DaemonSet of migpool's agents that advertises the GPUs of all nodes that this release is for, if there is one: nothing is
+     left for a device plugin to do, and a second one would take its resources away. */}}
+{{- define "plugin.servedBy" -}}
+{{- $root := . -}}
+{{- range (lookup "apps/v1" "DaemonSet" "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- if and (eq (get $labels "app.kubernetes.io/part-of") "migpool") (eq (get $labels "app.kubernetes.io/component") "agent") (not .metadata.deletionTimestamp) (not .spec.template.spec.affinity) -}}
+{{- $everywhere := true -}}
+{{- range $key, $value := omit (.spec.template.spec.nodeSelector | default dict) "kubernetes.io/os" -}}
+{{- if ne (toString (get ($root.Values.nodeSelector | default dict) $key)) $value -}}
+{{- $everywhere = false -}}
+{{- end -}}
+{{- end -}}
+{{- if $everywhere -}}
+{{- printf "%s/%s " .metadata.namespace .metadata.name -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -2,12 +2,12 @@
 //! containerd of its own, all in private namespaces of one Linux machine, as root, without a container runtime or a
 //! virtual machine around it.
 //!
-//! [`Parts`] are the programs, built once from pinned Go modules into a cache outside the checkout; [`Python`] is the same for
-//! programs from `PyPI` that tests use. [`Cluster::start`]
-//! makes a process tree of nested namespaces: the control plane's (pid, mount, network), and in it each [`Node`]'s, with
-//! a root file system of its own. What runs there is a [`Service`], written down in a state folder, so that any process
-//! that [attaches](Cluster::attach) can stop, kill and start it. Killing the first process of the outermost namespace
-//! ends all of it, which is how [`Cluster::stop`] works, and how the remains of a killed test run are swept up.
+//! [`Parts`] are the programs, built once from pinned Go modules into a cache outside the checkout; [`Python`] is the
+//! same for programs from `PyPI` that tests use. [`Cluster::start`] makes a process tree of nested namespaces: the
+//! control plane's (pid, mount, network), and in it each [`Node`]'s, with a root file system of its own. What runs there
+//! is a [`Service`], written down in a state folder, so that any process that [attaches](Cluster::attach) can stop, kill
+//! and start it. Killing the first process of the outermost namespace ends all of it, which is how [`Cluster::stop`]
+//! works, and how the remains of a killed test run are swept up.
 #![forbid(unsafe_code)]
 
 mod certificates;

@@ -1,12 +1,15 @@
 //! migpool's front for Azure's clients, and those clients: the real az and Python SDK, as `tests/e2e/azure` pins them.
 //!
-//! [`Shell`] is a person's shell in which they use migpool, and [`Up`] a `migpool up --azure` for it to talk to.
+//! [`Shell`] is a person's shell in which they use migpool, and [`Up`] a `migpool up --azure`
+//! for it to talk to, or [`Front`] the one that the chart brings to a cluster.
 
 mod clients;
+mod front;
 mod held;
 mod shell;
 mod up;
 
+pub(crate) use front::{Front, sweep};
 pub(crate) use shell::Shell;
 pub(crate) use up::Up;
 

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use test_cluster::{Cluster, Config, Lifetime, Parts};
 
+use crate::azure;
 use crate::charts::{self, Repository};
 use crate::fleet;
 use crate::machine::{Machine, Said, workspace};
@@ -419,6 +420,7 @@ impl World {
         charts::uninstall_all(self)?;
         fleet::sweep(self)?;
         pools::sweep_nodes(self)?;
+        azure::sweep(self)?;
         let extra: Vec<_> = self
             .names_of("namespaces")?
             .into_iter()

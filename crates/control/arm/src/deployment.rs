@@ -221,12 +221,8 @@ pub(crate) async fn exists<B: Backend>(
     _: ApiVersion,
     At(key): At<DeploymentKey>,
 ) -> Result<StatusCode, ArmError> {
-    let found = app.backend.get::<Deployment>(&key).await?.is_some();
-    Ok(if found {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::NOT_FOUND
-    })
+    find(&*app.backend, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn list<B: Backend>(

@@ -120,12 +120,8 @@ pub(crate) async fn exists<B: Backend>(
     _: ApiVersion,
     At(key): At<GroupKey>,
 ) -> Result<StatusCode, ArmError> {
-    let found = app.backend.get::<Group>(&key).await?.is_some();
-    Ok(if found {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::NOT_FOUND
-    })
+    find(&*app.backend, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn put<B: Backend>(

@@ -99,7 +99,7 @@ pub(crate) fn routes<B: Backend>() -> Routes<B> {
             "/openapi.json",
             Op::new("OpenApi_Get", "Gets this document.")
                 .answers_object()
-                .is_open(),
+                .for_everybody(),
             openapi::show::<B>,
         )
 }

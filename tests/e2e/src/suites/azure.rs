@@ -6,6 +6,8 @@ mod clusters;
 mod crowd;
 mod deployments;
 mod node_pools;
+mod on_cluster;
+mod openapi;
 mod sdk;
 mod sign_in;
 mod versions;
@@ -24,13 +26,14 @@ pub(super) fn alone() -> Vec<Alone> {
         sdk::ALONE,
         sign_in::ALONE,
         crowd::ALONE,
+        openapi::ALONE,
     ]
     .concat()
 }
 
 /// On a cluster.
 pub(super) fn tests() -> Vec<Test> {
-    article::TESTS.to_vec()
+    [article::TESTS, on_cluster::TESTS].concat()
 }
 
 /// Which group and cluster az's `aks` commands are about.

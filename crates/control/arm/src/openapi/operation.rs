@@ -215,7 +215,7 @@ impl Op {
     }
 
     /// Anybody may ask.
-    pub(crate) fn is_open(mut self) -> Self {
+    pub(crate) fn for_everybody(mut self) -> Self {
         self.is_open = true;
         self
     }

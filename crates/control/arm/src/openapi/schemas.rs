@@ -132,7 +132,6 @@ fn each_reference(value: &mut Value, rename: &mut dyn FnMut(&str) -> String) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use rstest::rstest;
 
     #[rstest]

@@ -210,8 +210,13 @@ pub(super) fn settle(
     let Some(existing) = existing else {
         return Ok(asked);
     };
+    // A pool that was made elsewhere has none of these kept, and so the defaults.
+    let defaults: Map<String, Value> = defaults()
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect();
     for field in IMMUTABLE {
-        let before = existing.get(*field);
+        let before = existing.get(*field).or_else(|| defaults.get(*field));
         match (asked.get(*field), before) {
             (None, Some(before)) => {
                 asked.insert((*field).to_owned(), before.clone());
@@ -282,4 +287,19 @@ pub(super) fn check_together(spec: &NodePoolSpec) -> Result<(), Invalid> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_that_was_made_elsewhere_has_the_defaults() {
+        let elsewhere = Map::new();
+        let settled = settle(Map::new(), Some(&elsewhere)).unwrap();
+        assert_eq!(settled.get("kubeletDiskType"), Some(&json!("OS")));
+        let other = Map::from_iter([("osDiskType".to_owned(), json!("Ephemeral"))]);
+        let refused = settle(other, Some(&elsewhere)).unwrap_err();
+        assert_eq!(refused.code, "PropertyChangeNotAllowed");
+    }
 }

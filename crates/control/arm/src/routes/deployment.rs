@@ -16,7 +16,7 @@ pub(super) fn routes<B: Backend>(group: &str) -> Routes<B> {
     let deployments = format!("{group}/providers/Microsoft.Resources/deployments");
     let one = format!("{deployments}/{{deployment}}");
     let of = |what: &str| format!("{one}/{what}");
-    let routes = Routes::new()
+    Routes::new()
         .get(
             &deployments,
             Op::new(
@@ -67,8 +67,14 @@ pub(super) fn routes<B: Backend>(group: &str) -> Routes<B> {
             )
             .ends(StatusCode::NO_CONTENT),
             deployment::cancel::<B>,
-        );
-    routes
+        )
+        .and(without_deploying(&of))
+        .and(progress(group, &of))
+}
+
+/// What is asked about a template.
+fn without_deploying<B: Backend>(of: &impl Fn(&str) -> String) -> Routes<B> {
+    Routes::new()
         .post(
             &of("validate"),
             Op::new(
@@ -83,8 +89,9 @@ pub(super) fn routes<B: Backend>(group: &str) -> Routes<B> {
             &of("whatIf"),
             Op::new(
                 "Deployments_WhatIf",
-                "Tells what a deployment would change, which is refused.",
-            ),
+                "Tells what a deployment would change: it fails, for that can't be told.",
+            )
+            .answers::<DeploymentStatus>(StatusCode::OK),
             deployment::what_if::<B>,
         )
         .post(
@@ -95,6 +102,11 @@ pub(super) fn routes<B: Backend>(group: &str) -> Routes<B> {
             ),
             deployment::export_template::<B>,
         )
+}
+
+/// How deployments stand, and what became of their resources.
+fn progress<B: Backend>(group: &str, of: &impl Fn(&str) -> String) -> Routes<B> {
+    Routes::new()
         .get(
             &of("operationStatuses/{operation}"),
             Op::new("Deployments_GetStatus", "Says how a deployment stands.")

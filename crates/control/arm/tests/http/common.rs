@@ -12,6 +12,8 @@ use pool::memory::MemoryBackend;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::conformance;
+
 /// A subscription.
 pub(crate) const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-000000000000";
 /// The api-version that a current `az` sends.
@@ -169,10 +171,15 @@ impl Api {
     }
 
     pub(crate) async fn send_request(&self, request: Request<Body>) -> Answer {
+        let asked = conformance::Asked {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+        };
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
+        conformance::check(&asked, parts.status, &parts.headers, &text);
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
         Answer {
             status: parts.status,

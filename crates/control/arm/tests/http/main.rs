@@ -8,9 +8,12 @@
 mod agent_pool;
 mod api_version;
 mod common;
+mod conformance;
 mod credential;
 mod deployment;
+mod fuzz;
 mod managed_cluster;
+mod openapi;
 mod paging;
 mod pool_operations;
 mod pool_properties;
