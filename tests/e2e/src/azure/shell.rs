@@ -221,7 +221,11 @@ impl<'m> Shell<'m> {
     /// The same, to be run by the caller.
     pub(crate) fn python_command(&self, path: &str, arguments: &[&str]) -> Command {
         let mut command = self.command(self.sdk.program("python"));
-        command.arg(workspace().join(path)).args(arguments);
+        // What it leaves beside itself is the tests'.
+        command
+            .current_dir(&self.home)
+            .arg(workspace().join(path))
+            .args(arguments);
         command
     }
 }
