@@ -60,7 +60,7 @@ impl Store for KubernetesBackend {
     }
 
     /// The pool first, and then the operations that end with it: until they are told, the pool's status says how they ended
-    /// ([`crate::parents`]).
+    /// (see `parents`).
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {
         let is_of_pool = |change: &&Change| change.subject().0 == Kind::NodePool;
         // The API server changes one object at a time.
