@@ -5,7 +5,9 @@ schemathesis; schemathesis then loads this file again, for the checks and hooks 
 """
 
 import os
+import subprocess
 import sys
+import tempfile
 import zlib
 
 import schemathesis
@@ -125,7 +127,9 @@ def main(seed, examples):
         "off",
         "--continue-on-failure",
     ]
-    os.execv(program, [program, *arguments])
+    # It leaves notes where it is run.
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(subprocess.run([program, *arguments], cwd=folder, check=False).returncode)
 
 
 if __name__ == "__main__":

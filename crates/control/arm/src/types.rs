@@ -24,6 +24,7 @@ pub use subscription::*;
 /// A resource in ARM's envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Resource_for_{P}")]
 pub struct Resource<P> {
     /// The resource's path.
     #[serde(default)]
@@ -53,6 +54,7 @@ pub struct Resource<P> {
 /// A page of resources.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ResourceList_for_{T}")]
 pub struct ResourceList<T> {
     /// The resources.
     pub value: Vec<T>,

@@ -42,7 +42,7 @@ pub(crate) enum Azure {
     /// Show who did what
     Audit(audit::Audit),
     /// Print the OpenAPI document of what is served
-    Openapi(openapi::Openapi),
+    Openapi,
 }
 
 impl Azure {
@@ -59,7 +59,7 @@ impl Azure {
             Self::Trust(trust) => trust.run().await,
             Self::Untrust(untrust) => untrust.run().await,
             Self::Audit(audit) => audit.run().await,
-            Self::Openapi(openapi) => openapi.run(),
+            Self::Openapi => openapi::print(),
         }
     }
 }

@@ -421,8 +421,6 @@ async fn send(api: &Api, sent: &Sent) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
     #[test]
     fn no_body_breaks_anything_and_what_is_refused_changes_nothing(all in vec(sent(), 1..6)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

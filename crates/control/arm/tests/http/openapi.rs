@@ -105,6 +105,12 @@ fn all_references_lead_somewhere_and_every_operation_has_an_id_of_its_own() {
             assert!(found.contains(&*reference), "nothing refers to {reference}");
         }
     }
+    let schemas = components["schemas"].as_object().unwrap();
+    for name in schemas.keys() {
+        let is_one = name.chars().all(|c| c.is_ascii_alphabetic());
+        assert!(is_one, "{name} is no name that a person would give");
+    }
+    assert!(schemas.contains_key("AgentPoolList"));
     let mut ids = BTreeSet::new();
     for (path, method, operation) in operations() {
         let id = operation["operationId"].as_str().unwrap();

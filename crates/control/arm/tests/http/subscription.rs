@@ -131,3 +131,18 @@ async fn vm_sizes_are_listed_with_their_gpus() {
     assert_eq!(answer.code(), "NoRegisteredProviderFound");
     assert!(answer.message().contains("for type 'skus'"), "{answer:?}");
 }
+
+#[rstest]
+#[case("/resources?$expand=createdTime&$expand=createdTime&api-version=2024-11-01")]
+#[case("/providers/%ff?api-version=2024-11-01")]
+#[case("/providers/Microsoft.Features/providers/%ff/features?api-version=2021-07-01")]
+#[case("/providers/Microsoft.Features/providers/a/features/%ff?api-version=2021-07-01")]
+#[case("/locations?api-version=2022-12-01&api-version=2022-12-01")]
+#[tokio::test]
+async fn a_url_that_cannot_be_read_is_refused_in_arms_shape(#[case] path: &str) {
+    let answer = Api::new()
+        .send(Method::GET, &format!("{SUBSCRIPTION}{path}"), &[], "")
+        .await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.code(), "InvalidRequestUri", "{answer:?}");
+}
