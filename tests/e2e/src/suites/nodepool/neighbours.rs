@@ -127,7 +127,9 @@ fn later_operator(world: &World) -> Outcome {
     let node = world.node(MIGNODE);
     world.apply(&[PodSpec::with_slices("holder", RESOURCE, 1).manifest()])?;
     let holder = world.running("holder", LATER)?;
-    let held = checks::sees_what_it_holds(world, node, "holder", 1)?;
+    let held = until("the kubelet to tell what the pod holds", LATER, || {
+        checks::sees_what_it_holds(world, node, "holder", 1)
+    })?;
     // From here on nobody but this test speaks for the operator.
     world.kubectl(&["scale", "deployment", OPERATOR, "--replicas=0"])?;
     until("the operator to go", LATER, || {
@@ -152,7 +154,10 @@ fn later_operator(world: &World) -> Outcome {
             holder.line(),
             now.line()
         );
-        let now = checks::sees_what_it_holds(world, node, "holder", 1)?;
+        // A kubelet whose plugin registers anew does not tell for a moment.
+        let now = until("the kubelet to tell what the pod holds", LATER, || {
+            checks::sees_what_it_holds(world, node, "holder", 1)
+        })?;
         ensure!(now == held, "the pod had {held:?}, and has {now:?}");
         Ok(())
     };
