@@ -13,7 +13,7 @@ use crate::pods::PodSpec;
 use crate::pools;
 use crate::suite::{Outcome, Test};
 use crate::wait::{LATER, until};
-use crate::world::{H100NODE, MIGNODE, NAMESPACE, World};
+use crate::world::{CPUNODE, H100NODE, MIGNODE, NAMESPACE, World};
 
 pub(super) const TESTS: &[Test] = &[Test {
     name: "every_right_is_used_and_no_request_is_forbidden",
@@ -143,8 +143,16 @@ fn everyday(world: &World) -> Outcome {
     world.kubectl(&["delete", "gpunodes.migpool.dev", H100NODE])?;
     pools::comes_to_be_reported(world, H100NODE, 2)?;
     pools::delete(world, "daily")?;
-    pools::comes_to_wear(world, MIGNODE, None, &[]).map(drop)
+    pools::comes_to_wear(world, MIGNODE, None, &[])?;
+    // A node without GPUs, for which the operator makes what an agent would.
+    pools::ask(world, "plain", &json!({"vmSize": CPU_SIZE}))?;
+    pools::comes_to_be_ready(world, "plain", 1, LATER)?;
+    pools::delete(world, "plain")?;
+    pools::comes_to_wear(world, CPUNODE, None, &[]).map(drop)
 }
+
+/// A size without GPUs.
+const CPU_SIZE: &str = "Standard_DS2_v2";
 
 /// What a service account may do, by all roles that are bound to it.
 fn rights(world: &World, account: &str) -> anyhow::Result<BTreeSet<Right>> {
