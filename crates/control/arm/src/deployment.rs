@@ -1,7 +1,7 @@
 //! Deployments: clusters and pools by a template, as `az deployment group create` and Bicep have it.
 //!
-//! A template is [read](request), [evaluated](template) with the little of its [language](expression) that clusters and pools
-//! need, and [planned](plan) as steps, all before anything is done: one that can't be carried out as a whole is refused. The
+//! A template is read (`request`), evaluated (`template`) with the little of its language (`expression`) that clusters and pools
+//! need, and planned (`plan`) as steps, all before anything is done: one that can't be carried out as a whole is refused. The
 //! steps are kept with the deployment, and the [`Deployer`] carries them out by the same code as the resources' own PUT.
 
 mod deployer;
