@@ -1,7 +1,7 @@
 //! A request's path, such that whoever looks at it sees the same resource.
 //!
 //! Authorization and routing both get [`ResourcePath::as_str`]. What two readers might understand differently is refused: empty
-//! segments, `.` and `..`, separators and control characters that hide behind percent signs, percent signs that hide behind
+//! segments (but for the one behind a provider's name, which az sends and which is left out), `.` and `..`, separators and control characters that hide behind percent signs, percent signs that hide behind
 //! percent signs, and what is not UTF-8.
 
 use std::str::FromStr;

@@ -40,6 +40,7 @@ mod serve;
 pub mod status;
 mod store;
 pub mod view;
+mod watched;
 mod webhook;
 
 pub use backend::{Arm, Caches, KubernetesBackend};
