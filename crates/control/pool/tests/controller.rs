@@ -2,20 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod common;
+
 use migpool_pool as pool;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use common::{cluster_key, group_key, pool_key};
 use pool::controller::Round;
 use pool::memory::MemoryBackend;
 use pool::transition;
-use pool::validation::{NodePoolInput, node_pool};
 use pool::{
-    Action, Change, Cluster, ClusterKey, Controller, Group, GroupKey, NodePhase, NodePool,
-    NodeProvider, ObservedNode, Operation, OperationKey, OperationStatus, PoolKey, ProviderError,
-    ProvisioningState, Reason, Record, Store, SubscriptionId, Supply,
+    Action, Change, Cluster, Controller, Group, NodePhase, NodePool, NodeProvider, ObservedNode,
+    Operation, OperationKey, OperationStatus, ProviderError, ProvisioningState, Reason, Record,
+    Store, SubscriptionId, Supply,
 };
 
 struct World {
@@ -23,75 +25,14 @@ struct World {
     controller: Controller<Arc<MemoryBackend>, Arc<MemoryBackend>>,
 }
 
-fn group_key() -> GroupKey {
-    GroupKey {
-        subscription: SubscriptionId::local(),
-        group: "rg".parse().unwrap(),
-    }
-}
-
-fn cluster_key() -> ClusterKey {
-    ClusterKey {
-        group: group_key(),
-        cluster: "c".parse().unwrap(),
-    }
-}
-
-fn pool_key(name: &str) -> PoolKey {
-    PoolKey {
-        cluster: cluster_key(),
-        pool: name.parse().unwrap(),
-    }
-}
-
 fn pool(name: &str, count: i64) -> NodePool {
-    let input = NodePoolInput {
-        count: Some(count),
-        vm_size: Some("Standard_NC24ads_A100_v4".into()),
-        gpu_instance_profile: Some("MIG2g".into()),
-        ..NodePoolInput::default()
-    };
-    NodePool {
-        key: pool_key(name),
-        spec: node_pool(&input, None).unwrap(),
-        provisioning_state: ProvisioningState::Creating,
-        message: String::new(),
-        operation: None,
-        created: Timestamp::now(),
-        rollout: pool::Rollout::default(),
-        leaving: std::collections::BTreeSet::new(),
-        seen: pool::PoolSummary::default(),
-    }
+    common::pool(name, count, Some("MIG2g"))
 }
 
 impl World {
     async fn new() -> Self {
-        let backend = Arc::new(MemoryBackend::new());
+        let backend = common::backend().await;
         let controller = Controller::new(Arc::clone(&backend), Arc::clone(&backend));
-        let group = Group {
-            key: group_key(),
-            location: "southcentralus".into(),
-            tags: [].into(),
-            provisioning_state: ProvisioningState::Succeeded,
-            operation: None,
-        };
-        let cluster = Cluster {
-            key: cluster_key(),
-            location: "southcentralus".into(),
-            tags: [].into(),
-            properties: serde_json::Map::new(),
-            envelope: serde_json::Map::new(),
-            power: pool::PowerState::Running,
-            provisioning_state: ProvisioningState::Succeeded,
-            message: String::new(),
-            operation: None,
-            created: Timestamp::now(),
-        };
-        let changes = vec![
-            Change::create(&group).unwrap(),
-            Change::create(&cluster).unwrap(),
-        ];
-        backend.commit(changes).await.unwrap();
         Self {
             backend,
             controller,

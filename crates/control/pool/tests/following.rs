@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -10,71 +12,18 @@ use jiff::{SignedDuration, Timestamp};
 use migpool_pool as pool;
 use pool::memory::MemoryBackend;
 use pool::transition::{self, Provisioned};
-use pool::validation::{NodePoolInput, node_pool};
 use pool::{
-    Change, Changed, Cluster, ClusterKey, Controller, Expected, Group, GroupKey, Key, Kind,
-    NodePool, Operation, OperationTarget, Page, PoolKey, PowerState, ProvisioningState, RawRecord,
-    Revision, Scope, Store, StoreError, SubscriptionId,
+    Change, Changed, Cluster, Controller, Expected, Key, Kind, NodePool, Operation,
+    OperationTarget, Page, PowerState, ProvisioningState, RawRecord, Revision, Scope, Store,
+    StoreError,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 use uuid::Uuid;
 
-fn group_key() -> GroupKey {
-    GroupKey {
-        subscription: SubscriptionId::local(),
-        group: "rg".parse().unwrap(),
-    }
-}
-
-fn cluster_key() -> ClusterKey {
-    ClusterKey {
-        group: group_key(),
-        cluster: "c".parse().unwrap(),
-    }
-}
-
-fn pool_key(name: &str) -> PoolKey {
-    PoolKey {
-        cluster: cluster_key(),
-        pool: name.parse().unwrap(),
-    }
-}
+use common::{backend, cluster_key, pool_key};
 
 fn pool(name: &str, count: i64) -> NodePool {
-    let input = NodePoolInput {
-        count: Some(count),
-        vm_size: Some("Standard_NC24ads_A100_v4".into()),
-        ..NodePoolInput::default()
-    };
-    NodePool {
-        key: pool_key(name),
-        spec: node_pool(&input, None).unwrap(),
-        provisioning_state: ProvisioningState::Creating,
-        message: String::new(),
-        operation: None,
-        created: Timestamp::now(),
-        rollout: pool::Rollout::default(),
-        leaving: [].into(),
-        seen: pool::PoolSummary::default(),
-    }
-}
-
-/// A group with a cluster.
-async fn backend() -> Arc<MemoryBackend> {
-    let backend = Arc::new(MemoryBackend::new());
-    let group = serde_json::from_value::<Group>(serde_json::json!({
-        "key": group_key(), "location": "southcentralus", "provisioning_state": "Succeeded",
-    }));
-    let cluster = serde_json::from_value::<Cluster>(serde_json::json!({
-        "key": cluster_key(), "location": "southcentralus", "provisioning_state": "Succeeded",
-        "created": Timestamp::now(),
-    }));
-    let changes = vec![
-        Change::create(&group.unwrap()).unwrap(),
-        Change::create(&cluster.unwrap()).unwrap(),
-    ];
-    backend.commit(changes).await.unwrap();
-    backend
+    common::pool(name, count, None)
 }
 
 async fn create(backend: &impl Store, name: &str, count: i64) {
