@@ -13,7 +13,8 @@
 //! The wanted layout may change: `wanted` follows its file. What to do then is decided by `drain`, a pure function of
 //! the partitioner's survey: slices that have to go are held back, their users are waited for, or evicted by
 //! `evictions`, and only then is anything changed. What the cluster is told of the node is another pure function of the
-//! [`Status`], in `node_report`; `node_status` writes it. The API server may be away for hours meanwhile.
+//! [`Status`], in `node_report`; `node_status` writes it. The API server may be away for hours meanwhile. `counted` looks what the
+//! cluster takes the node to have, so that the device plugin can put it right.
 //!
 //! Where an operator runs, a pool may have the node: `gpu_node` watches the node's `GpuNode`, and what it wants is a
 //! `wish` that goes before the flags and the files. Another layout restarts nothing; another strategy or another way to
@@ -31,6 +32,7 @@ mod config;
 mod config_file;
 mod configured;
 mod connection;
+mod counted;
 mod discover;
 mod drain;
 mod driver;

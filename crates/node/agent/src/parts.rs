@@ -1,9 +1,10 @@
 //! Starts the agent's parts, each over the channels of those that it reads.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use device_plugin::{Health, PluginStatus};
+use device_plugin::{Health, PluginStatus, Resource};
 use nvml::Inventory;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,8 +18,8 @@ use crate::pulse::Pulse;
 use crate::reporter::Reporter;
 use crate::wish::Wish;
 use crate::{
-    AgentConfig, ClusterStatus, DiscoveryStatus, Error, GpuNodeLink, Status, discover, evictions,
-    node_status, wanted,
+    AgentConfig, ClusterStatus, DiscoveryStatus, Error, GpuNodeLink, Status, counted, discover,
+    evictions, node_status, wanted,
 };
 
 /// The receiving ends of everything that is published.
@@ -78,7 +79,15 @@ pub(crate) fn start(
         // A layout that is being worked on may break the strategy's rules for a while.
         plugin.fail_on_init_error &= config.partition.is_none();
         let (status, receiver) = watch::channel(PluginStatus::default());
-        let run = run_plugin(plugin, watched.clone(), status, stop.clone());
+        let (sender, counted) = watch::channel(Arc::default());
+        if let Some(connection) = for_status.clone() {
+            let run = counted::follow(connection, sender, stop.clone());
+            running.spawn(async move {
+                run.await;
+                Ok(Ended::Other)
+            });
+        }
+        let run = run_plugin(plugin, watched.clone(), counted, status, stop.clone());
         running.spawn(async move { run.await.map(|()| Ended::Other) });
         receiver
     });
@@ -196,6 +205,7 @@ fn start_owner(
 async fn run_plugin(
     config: device_plugin::Config,
     mut watched: Watched,
+    counted: watch::Receiver<Arc<BTreeSet<Resource>>>,
     status: watch::Sender<PluginStatus>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -205,6 +215,9 @@ async fn run_plugin(
             seen.map_err(|_| Error::OwnerDied)?;
         }
     }
-    device_plugin::run(config, watched.advertised, watched.health, status, stop).await?;
+    let Watched {
+        advertised, health, ..
+    } = watched;
+    device_plugin::run(config, advertised, health, counted, status, stop).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The connection, and the requests about the node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,7 @@ pub(crate) struct SpecNow {
 #[serde(default)]
 pub(crate) struct StatusNow {
     pub(crate) conditions: Vec<Value>,
+    pub(crate) capacity: BTreeMap<String, Value>,
 }
 
 impl NodeClient {
@@ -123,6 +125,18 @@ impl NodeClient {
     /// [`Error::NodeNotFound`] where it hasn't, other errors where that can't be told.
     pub async fn exists(&self) -> Result<(), Error> {
         self.metadata().await.map(|_| ())
+    }
+
+    /// The names of the resources of which the node is said to have any, allocatable or not: `cpu`, `nvidia.com/gpu`.
+    ///
+    /// # Errors
+    /// When the node can't be read.
+    pub async fn resources(&self) -> Result<BTreeSet<String>, Error> {
+        let capacity = self.node_now().await?.status.capacity.into_iter();
+        Ok(capacity
+            .filter(|(_, quantity)| quantity.as_str() != Some("0"))
+            .map(|(name, _)| name)
+            .collect())
     }
 
     /// The node, for errors.

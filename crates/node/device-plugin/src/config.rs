@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use kubelet_api::device_plugin::v1beta1::DEVICE_PLUGIN_DIR;
-use mig::MigStrategy;
+use mig::{MigStrategy, ResourceName};
 use nvml::Inventory;
 
-use crate::{HealthChecks, Renaming};
+use crate::{HealthChecks, Renaming, Resource};
 
 /// Everything that decides what is advertised and how it is handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether a resource is one that this plugin would advertise, were there such devices: NVIDIA's own names, and
+    /// those that a rule gives.
+    #[must_use]
+    pub fn is_ours(&self, resource: &Resource) -> bool {
+        let mut rules = self.gpu_names.iter().chain(&self.mig_names);
+        resource.as_str().parse::<ResourceName>().is_ok() || rules.any(|it| it.name == *resource)
+    }
+
     /// The driver root that an inventory was read from, here and on the node.
     #[must_use]
     pub fn driver_root(&self, inventory: &Inventory) -> NodeFolder {

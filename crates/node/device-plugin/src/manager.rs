@@ -1,7 +1,7 @@
 //! The plugin as a whole: one server per resource, all fed from the same inventory.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,10 @@ pub enum Error {
 ///
 /// A kubelet that is not there, nor even its folder, is waited for.
 ///
+/// `counted` is what the node is said to have. What of it is [ours](Config::is_ours) and not there is registered with an
+/// empty list, too. For the kubelet says only once, in one update of the node, that a plugin is gone for good; when that
+/// update fails (the API server is restarted, say), the node can give what the plugin had until a plugin says otherwise.
+///
 /// # Errors
 /// When the kubelet's folder cannot be watched, or was deleted under its mount, or the watch ends, or at the start when the node breaks the strategy's rules and
 /// [`Config::fail_on_init_error`] is set.
@@ -82,6 +86,7 @@ pub async fn run(
     config: Config,
     inventory: watch::Receiver<Arc<Inventory>>,
     health: watch::Receiver<Arc<Health>>,
+    counted: watch::Receiver<Arc<BTreeSet<Resource>>>,
     status: watch::Sender<PluginStatus>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
@@ -94,15 +99,45 @@ pub async fn run(
             folder: config.kubelet_dir.clone(),
             source,
         })?;
-    serve(config, kubelet, inventory, health, status, stop).await
+    let watched = Watched {
+        inventory,
+        health,
+        counted,
+    };
+    serve(config, kubelet, watched, status, stop).await
+}
+
+/// What the plugin goes by.
+struct Watched {
+    inventory: watch::Receiver<Arc<Inventory>>,
+    health: watch::Receiver<Arc<Health>>,
+    counted: watch::Receiver<Arc<BTreeSet<Resource>>>,
+}
+
+impl Watched {
+    /// Waits for a change; false when the inventory or the health is told no more.
+    async fn changed(&mut self) -> bool {
+        tokio::select! {
+            changed = self.inventory.changed() => changed.is_ok(),
+            changed = self.health.changed() => changed.is_ok(),
+            Ok(()) = self.counted.changed() => true,
+        }
+    }
+
+    fn now(&mut self) -> (Arc<Inventory>, Arc<Health>, Arc<BTreeSet<Resource>>) {
+        (
+            self.inventory.borrow_and_update().clone(),
+            self.health.borrow_and_update().clone(),
+            self.counted.borrow_and_update().clone(),
+        )
+    }
 }
 
 /// [`run`], with the kubelet's socket watched by somebody else.
 async fn serve(
     config: Config,
     mut kubelet: watch::Receiver<Option<SocketId>>,
-    mut inventory: watch::Receiver<Arc<Inventory>>,
-    mut health: watch::Receiver<Arc<Health>>,
+    mut watched: Watched,
     status: watch::Sender<PluginStatus>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -127,11 +162,8 @@ async fn serve(
     // The first tick is at once.
     node_check.tick().await;
 
-    let first = (
-        inventory.borrow_and_update().clone(),
-        health.borrow_and_update().clone(),
-    );
-    if let Err(error) = manager.update(&first.0, &first.1).await
+    let (inventory, health, counted) = watched.now();
+    if let Err(error) = manager.update(&inventory, &health, &counted).await
         && manager.config.fail_on_init_error
     {
         return Err(error.into());
@@ -140,15 +172,14 @@ async fn serve(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            changed = inventory.changed() => if changed.is_err() { break },
-            changed = health.changed() => if changed.is_err() { break },
+            goes_on = watched.changed() => if !goes_on { break },
             _ = node_check.tick(), if manager.config.needs_device_nodes() || manager.folder_missing => {}
             Some((resource, registration)) = reports.recv() => {
                 manager.registered(&resource, registration);
                 continue;
             }
-            watched = kubelet.changed() => {
-                if watched.is_err() {
+            changed = kubelet.changed() => {
+                if changed.is_err() {
                     // The watch ends with `stop`, too.
                     if !stop.is_cancelled() {
                         end = Err(Error::WatchEnded { folder: manager.config.kubelet_dir.clone() });
@@ -162,12 +193,9 @@ async fn serve(
             end = Err(Error::FolderDeleted { folder });
             break;
         }
-        let now = (
-            inventory.borrow_and_update().clone(),
-            health.borrow_and_update().clone(),
-        );
+        let (inventory, health, counted) = watched.now();
         // The status says what is wrong; the next change may right it.
-        let _ = manager.update(&now.0, &now.1).await;
+        let _ = manager.update(&inventory, &health, &counted).await;
     }
     stop.cancel();
     while manager.registrars.join_next().await.is_some() {}
@@ -198,6 +226,7 @@ impl Manager {
         &mut self,
         inventory: &Arc<Inventory>,
         health: &Health,
+        counted: &BTreeSet<Resource>,
     ) -> Result<(), StrategyError> {
         let sysfs = self.config.sysfs.clone();
         self.fleet
@@ -235,6 +264,17 @@ impl Manager {
         } = advertisement;
         for vanished in self.tables.keys() {
             resources.entry(vanished.clone()).or_default();
+        }
+        // Where there are no GPUs to be seen, another plugin may serve what there is.
+        if !self.fleet.gpus().is_empty() {
+            for left in counted.iter().filter(|it| self.config.is_ours(it)) {
+                resources.entry(left.clone()).or_insert_with(|| {
+                    tracing::info!(
+                        resource = %left, "the node is said to have what is not there, telling the kubelet that there is none"
+                    );
+                    Vec::new()
+                });
+            }
         }
         for (resource, devices) in resources {
             self.advertise(Table::new(resource, devices).with_control_nodes(self.control.clone()));
@@ -380,13 +420,17 @@ mod tests {
         };
         let inventory = watch::Sender::new(Arc::new(inventory(vec![a100(0, 0)])));
         let health = watch::Sender::new(Arc::default());
+        let watched = Watched {
+            inventory: inventory.subscribe(),
+            health: health.subscribe(),
+            counted: watch::channel(Arc::default()).1,
+        };
         let (gone, kubelet) = watch::channel(None);
         drop(gone);
         let end = serve(
             config,
             kubelet,
-            inventory.subscribe(),
-            health.subscribe(),
+            watched,
             watch::Sender::new(PluginStatus::default()),
             CancellationToken::new(),
         );

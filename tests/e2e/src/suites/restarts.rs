@@ -34,6 +34,10 @@ pub(crate) const TESTS: &[Test] = &[
         name: "the_api_server_is_away_for_half_a_minute",
         run: api_server,
     },
+    Test {
+        name: "slices_that_the_kubelet_has_lost_track_of_are_counted_no_more",
+        run: lost_track,
+    },
 ];
 
 const RESOURCE: &str = "nvidia.com/gpu";
@@ -304,6 +308,32 @@ fn api_server(world: &World) -> Outcome {
     stage.settled(7, 2)?;
     stage.no_slice_twice()?;
     stage.none_lost(COUNT - 7)
+}
+
+/// A kubelet forgets a plugin five minutes after it went, and tells the API server so in one update of the node. When that
+/// one fails, the node has the plugin's slices for ever. What is left then is a number in the node's capacity that the
+/// kubelet leaves alone; here it is put there by hand, so as not to wait for the five minutes.
+fn lost_track(world: &World) -> Outcome {
+    const LEFT: &str = "nvidia.com/mig-2g.10gb";
+    let stage = Stage::set(world, "lost_track")?;
+    world.kubectl(&[
+        "patch",
+        "node",
+        MIGNODE,
+        "--subresource=status",
+        "--patch",
+        &json!({"status": {"capacity": {LEFT: "4"}}}).to_string(),
+    ])?;
+    until("slices that nobody serves", LATER, || {
+        let node = world.get(&["node", MIGNODE])?;
+        let amount = node["status"]["allocatable"][LEFT].as_str();
+        ensure!(amount == Some("4"), "allocatable {amount:?}");
+        Ok(())
+    })?;
+    world.kubectl(&["delete", "pod", &stage.agent()?.name, "--wait=true"])?;
+    checks::allocatable(world, stage.node, LEFT, 0, LATER)?;
+    checks::allocatable(world, stage.node, RESOURCE, COUNT, LATER)?;
+    stage.no_slice_twice()
 }
 
 /// An API server that is stopped, for as long as this lives.

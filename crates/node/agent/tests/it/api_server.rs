@@ -28,6 +28,8 @@ pub(crate) struct Cluster {
     pub(crate) labels: BTreeMap<String, BTreeMap<String, String>>,
     pub(crate) taints: Vec<Value>,
     pub(crate) conditions: Vec<Value>,
+    /// How much of each resource the node is said to have.
+    pub(crate) capacity: BTreeMap<String, String>,
     /// Reasons and notes.
     pub(crate) events: Vec<(String, String)>,
     pub(crate) pods: BTreeSet<String>,
@@ -157,7 +159,7 @@ impl Cluster {
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": NODE, "uid": self.uid, "resourceVersion": self.version.to_string()},
             "spec": {"taints": self.taints},
-            "status": {"conditions": self.conditions},
+            "status": {"conditions": self.conditions, "capacity": self.capacity},
         })
     }
 

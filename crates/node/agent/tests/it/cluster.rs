@@ -114,6 +114,25 @@ async fn what_a_killed_agent_left_on_the_node_goes() {
 }
 
 #[tokio::test]
+async fn slices_that_the_cluster_counts_and_nobody_serves_are_told_to_be_none() {
+    const LEFT: &str = "nvidia.com/mig-2g.10gb";
+    let mut node = Node::with_gpus(1);
+    node.partition("1g.5gb");
+    let server = ApiServer::away(&node).await;
+    server.now().capacity = [("cpu", "8"), (LEFT, "4"), ("nvidia.com/mig-3g.20gb", "0")]
+        .map(|(name, count)| (name.to_owned(), count.to_owned()))
+        .into();
+    let kubelet = Kubelet::start(&node.kubelet_dir());
+    node.start(config(&node, &server, "1g.5gb"));
+    kubelet.until_counts(GPU, 7, 7).await;
+    assert_eq!(kubelet.names(), [GPU]);
+
+    server.come().await;
+    kubelet.until_counts(LEFT, 0, 0).await;
+    assert_eq!(kubelet.names(), [GPU, LEFT]);
+}
+
+#[tokio::test]
 async fn a_node_without_gpus_gets_neither_labels_nor_conditions_and_is_ready() {
     let mut node = Node::without_driver();
     let server = ApiServer::start(&node).await;

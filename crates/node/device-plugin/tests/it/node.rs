@@ -1,12 +1,13 @@
 //! A node of simulated A100s with a plugin on it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mig::{MigStrategy, NodeLayout};
-use migpool_device_plugin::{Config, Error, Health, PluginStatus, run};
+use migpool_device_plugin::{Config, Error, Health, PluginStatus, Resource, run};
 use nvml::{Inventory, Nvml};
 use nvml_sim::{DriverRoot, Options as RootOptions, RootError};
 use partition::{Options, Partitioner};
@@ -22,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) nvml: Nvml,
     pub(crate) inventory: watch::Sender<Arc<Inventory>>,
     pub(crate) health: watch::Sender<Arc<Health>>,
+    counted: watch::Sender<Arc<BTreeSet<Resource>>>,
     pub(crate) status: watch::Receiver<PluginStatus>,
     cancel: CancellationToken,
     pub(crate) plugin: Option<JoinHandle<Result<(), Error>>>,
@@ -50,6 +52,7 @@ impl Node {
             nvml,
             inventory,
             health,
+            counted: watch::Sender::default(),
             status,
             cancel,
             plugin: None,
@@ -100,6 +103,7 @@ impl Node {
             config,
             self.inventory.subscribe(),
             self.health.subscribe(),
+            self.counted.subscribe(),
             status,
             self.cancel.clone(),
         )));
@@ -108,6 +112,12 @@ impl Node {
     pub(crate) async fn stop(&mut self) {
         self.cancel.cancel();
         self.plugin.take().unwrap().await.unwrap().unwrap();
+    }
+
+    /// From now on the cluster takes the node to have these.
+    pub(crate) fn count(&self, resources: &[&str]) {
+        let counted = resources.iter().map(|name| name.parse().unwrap()).collect();
+        self.counted.send_replace(Arc::new(counted));
     }
 
     /// Takes a new snapshot, as the agent does after an event.

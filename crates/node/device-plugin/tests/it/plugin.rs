@@ -10,7 +10,7 @@ use mig::MigStrategy;
 use migpool_device_plugin::{
     Config, Fault, Health, Location, PluginStatus, Registration, ResourceStatus,
 };
-use nvml::FailedGpu;
+use nvml::{FailedGpu, Inventory};
 
 const GPU: &str = "nvidia.com/gpu";
 const MIG_1G: &str = "nvidia.com/mig-1g.5gb";
@@ -125,6 +125,46 @@ async fn a_changed_inventory_is_advertised_on_the_same_stream() {
     let error = kubelet.allocate(MIG_1G, &[old]).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::NotFound);
     assert!(error.message().contains(old.as_str()), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_node_is_said_to_have_and_has_not_is_told_to_be_none() {
+    let mut node = Node::new(1, "1g.5gb");
+    let kubelet = Kubelet::start(&node.kubelet_dir());
+    node.count(&[MIG_1G, MIG_3G, "nvidia.com/pgpu", "example.com/gpu"]);
+    node.start(node.config(MigStrategy::Mixed));
+    kubelet.until_counts(MIG_1G, 7, 7).await;
+    kubelet.until_counts(MIG_3G, 0, 0).await;
+
+    // It may come to light later, too.
+    node.count(&[MIG_1G, GPU]);
+    kubelet.until_counts(GPU, 0, 0).await;
+    // What is another plugin's is left to it.
+    assert_eq!(kubelet.names(), [GPU, MIG_1G, MIG_3G]);
+    node.until_status(PluginStatus::is_ready).await;
+
+    // And there may be such devices again.
+    partition(&node.nvml, node.folder.path(), "3g.20gb");
+    node.look();
+    kubelet.until_counts(MIG_3G, 2, 2).await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_sees_no_gpu_leaves_what_the_node_has_to_others() {
+    let mut node = Node::new(1, "1g.5gb");
+    let kubelet = Kubelet::start(&node.kubelet_dir());
+    let nothing = Inventory {
+        gpus: Vec::new(),
+        ..node.nvml.inventory().unwrap()
+    };
+    let there = node.inventory.send_replace(Arc::new(nothing));
+    node.count(&[GPU]);
+    node.start(node.config(MigStrategy::Mixed));
+    let begun = |status: &PluginStatus| status.inventory.is_some();
+    assert!(node.until_status(begun).await.resources.is_empty());
+
+    node.inventory.send_replace(there);
+    kubelet.until_counts(GPU, 0, 0).await;
 }
 
 #[tokio::test]
