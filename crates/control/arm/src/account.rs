@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
-use pool::SubscriptionId;
+use pool::{Scope, SubscriptionId};
 
 use crate::error::ArmError;
 
@@ -33,6 +33,11 @@ impl Account {
             subscription: Uuid::nil(),
             subscription_name: "migpool".to_owned(),
         }
+    }
+
+    /// All that is in its subscription.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope::subscription(&self.subscription.into())
     }
 
     /// Whether a subscription is the account's.

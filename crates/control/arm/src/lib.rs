@@ -8,6 +8,8 @@
 //! commit to the store and answer at once; the controller does the work, and the [`Deployer`] that of deployments. Everything
 //! that goes wrong is an [`ArmError`], in one of ARM's two shapes.
 //!
+//! Who may see only a part of what there is has a [`View`] of lists, which whoever stands before the front hands on to it.
+//!
 //! [`types`] are the bodies, for this server and for its clients alike.
 //!
 //! What there is, and what can be done with it, is told by the [`openapi`](openapi()) document, which is made from the routes
@@ -44,6 +46,7 @@ mod serve;
 mod snapshot;
 pub mod subscription;
 pub mod types;
+mod view;
 
 pub use account::Account;
 pub use backend::Backend;
@@ -53,3 +56,4 @@ pub use openapi::openapi;
 pub use request_id::RequestIds;
 pub use routes::{FrontSettings, Scheme, router};
 pub use serve::serve;
+pub use view::View;

@@ -29,6 +29,7 @@ use crate::path::At;
 use crate::properties::{self, Within};
 use crate::resource_group;
 use crate::types::{AgentPoolProfile, ManagedCluster, ManagedClusterProperties};
+use crate::view::View;
 
 pub(crate) use delete::delete;
 pub(crate) use profile::describe;
@@ -87,9 +88,10 @@ async fn listed<S: Store + NodeProvider>(
     store: &S,
     scope: &Scope,
     paging: &Paging,
+    view: &View,
 ) -> Result<Response, ArmError> {
     let after = paging.after(scope)?;
-    let page = store.list_page::<Cluster>(scope, after, PAGE).await?;
+    let page = view.page::<Cluster, _>(store, scope, after, PAGE).await?;
     let (mut next, mut unreadable) = (page.next, page.unreadable);
     let (mut clusters, mut shown) = (Vec::new(), 0);
     let mut rest = page.records.iter().peekable();
@@ -112,8 +114,10 @@ pub(crate) async fn list_of_subscription<B: Backend>(
     _: ApiVersion,
     At(subscription): At<SubscriptionId>,
     paging: Paging,
+    view: View,
 ) -> Result<Response, ArmError> {
-    listed(&*app.backend, &Scope::subscription(&subscription), &paging).await
+    let scope = Scope::subscription(&subscription);
+    listed(&*app.backend, &scope, &paging, &view).await
 }
 
 pub(crate) async fn list<B: Backend>(
@@ -121,9 +125,10 @@ pub(crate) async fn list<B: Backend>(
     _: ApiVersion,
     At(key): At<GroupKey>,
     paging: Paging,
+    view: View,
 ) -> Result<Response, ArmError> {
     resource_group::find(&*app.backend, &key).await?;
-    listed(&*app.backend, &Scope::group(&key), &paging).await
+    listed(&*app.backend, &Scope::group(&key), &paging, &view).await
 }
 
 pub(crate) async fn show<B: Backend>(

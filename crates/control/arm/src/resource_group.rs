@@ -21,6 +21,7 @@ use crate::long_running::Origin;
 use crate::paging::Paging;
 use crate::path::At;
 use crate::types::{GroupProperties, ResourceGroup};
+use crate::view::View;
 
 /// How often a change is tried again when somebody else was faster.
 pub(crate) const ATTEMPTS: usize = 8;
@@ -90,13 +91,13 @@ pub(crate) async fn list<B: Backend>(
     At(subscription): At<SubscriptionId>,
     filter: Filter,
     paging: Paging,
+    view: View,
 ) -> Result<Response, ArmError> {
     let filter = filter.only(&["tagName", "tagValue"])?;
     let scope = Scope::subscription(&subscription);
     let after = paging.after(&scope)?;
-    let page = app
-        .backend
-        .list_page::<Group>(&scope, after, paging.top(PAGE)?)
+    let page = view
+        .page::<Group, _>(&*app.backend, &scope, after, paging.top(PAGE)?)
         .await?;
     let groups = page
         .records

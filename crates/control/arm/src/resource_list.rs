@@ -15,6 +15,7 @@ use crate::paging::Paging;
 use crate::path::{At, Query};
 use crate::resource_group;
 use crate::types::GenericResource;
+use crate::view::View;
 
 /// As it is in paths; a cluster's own body has it with another capital.
 const TYPE: &str = "Microsoft.ContainerService/managedClusters";
@@ -78,10 +79,11 @@ async fn listed<S: Store>(
     filter: &Filter,
     paging: &Paging,
     expand: &Expand,
+    view: &View,
 ) -> Result<Response, ArmError> {
     let filter = filter.only(FIELDS)?;
     let after = paging.after(scope)?;
-    let page = store.list_page::<Cluster>(scope, after, paging.top(PAGE)?);
+    let page = view.page::<Cluster, _>(store, scope, after, paging.top(PAGE)?);
     let page = page.await?;
     let resources = page
         .records
@@ -98,9 +100,10 @@ pub(crate) async fn of_subscription<B: Backend>(
     filter: Filter,
     paging: Paging,
     Query(expand): Query<Expand>,
+    view: View,
 ) -> Result<Response, ArmError> {
     let scope = Scope::subscription(&subscription);
-    listed(&*app.backend, &scope, &filter, &paging, &expand).await
+    listed(&*app.backend, &scope, &filter, &paging, &expand, &view).await
 }
 
 pub(crate) async fn of_group<B: Backend>(
@@ -110,8 +113,9 @@ pub(crate) async fn of_group<B: Backend>(
     filter: Filter,
     paging: Paging,
     Query(expand): Query<Expand>,
+    view: View,
 ) -> Result<Response, ArmError> {
     resource_group::find(&*app.backend, &key).await?;
     let scope = Scope::group(&key);
-    listed(&*app.backend, &scope, &filter, &paging, &expand).await
+    listed(&*app.backend, &scope, &filter, &paging, &expand, &view).await
 }

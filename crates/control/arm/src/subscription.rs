@@ -12,6 +12,7 @@ use crate::error::ArmError;
 use crate::path::At;
 use crate::region::{self, Region};
 use crate::types::{Location, LocationMetadata, ResourceList, Subscription, Tenant};
+use crate::view::View;
 
 fn resource(account: &Account) -> Subscription {
     Subscription {
@@ -29,8 +30,11 @@ fn resource(account: &Account) -> Subscription {
 pub(crate) async fn list<B: Backend>(
     State(app): State<App<B>>,
     _: ApiVersion,
+    view: View,
 ) -> Json<ResourceList<Subscription>> {
-    Json(ResourceList::of(vec![resource(&app.account)]))
+    let all = app.account.scope();
+    let shown = view.shows_some_of(&all).then(|| resource(&app.account));
+    Json(ResourceList::of(shown.into_iter().collect()))
 }
 
 /// That it is the account's was looked at before.

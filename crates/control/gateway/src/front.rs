@@ -22,6 +22,7 @@ use crate::peer::Peer;
 use crate::rate::Rates;
 use crate::refusal::Refusal;
 use crate::sign_in::{Asked, Endpoint};
+use crate::view::view_of;
 
 /// The longest method that is written down; those of HTTP are shorter.
 const LONGEST_METHOD: usize = 16;
@@ -245,7 +246,8 @@ impl Front {
         let principal = self.identity.verify(token).await;
         let principal = principal.map_err(|error| Refusal::token(origin, &error))?;
         record.principal = Some(principal.clone());
-        self.identity
+        let reach = self
+            .identity
             .authorize(&principal, action, path.as_str())
             .await?;
         record.is_let_in = true;
@@ -260,6 +262,7 @@ impl Front {
         }
         parts.extensions.insert(ids);
         parts.extensions.insert(principal);
+        parts.extensions.insert(view_of(&reach));
         let request = Request::from_parts(parts, Body::from(body));
         let Ok(response) = self.inner.clone().oneshot(request).await;
         Ok(response)

@@ -4,8 +4,9 @@
 //! HTTP library holds the client to its times, and answers what is no request at all. Then `front` takes each request the same way:
 //! `rate` counts it; `path` gives its path one meaning or refuses it; `sign_in` answers what needs no token; of all else
 //! `identity` verifies the token and decides by the principal's roles; the body is read, within its limits; the router is handed
-//! the request, with the very path that was decided on, and with the [`identity::Principal`] and [`arm::RequestIds`] among its
-//! extensions; and the audit log has an entry before the client has its answer. What goes no further is a `refusal`.
+//! the request, with the very path that was decided on, and with the [`identity::Principal`], [`arm::RequestIds`] and the
+//! [`arm::View`] that `view` makes of how far the roles reach among its extensions; and the audit log has an entry before the
+//! client has its answer. What goes no further is a `refusal`.
 //!
 //! What an attacker may cost: no body is read before its sender is known (a sign-in's form of 16 KiB excepted), no handshake, head,
 //! body, answer or pause may take longer than its time, and a peer has its share of connections and requests, and a smaller one
@@ -23,6 +24,7 @@ mod raw;
 mod refusal;
 mod serve;
 mod sign_in;
+mod view;
 mod wire;
 
 pub use limits::Limits;

@@ -2,6 +2,11 @@
 //!
 //! A few reads belong to everybody who has a role anywhere in the subscription, as in Azure: the list of subscriptions and tenants,
 //! the subscription itself, its locations and providers, and the long-running operations, whose ids nobody can guess.
+//!
+//! Lists that go across scopes are for everybody who has a role on something that may be listed: as far as these roles
+//! [reach](Reach), and no further.
+
+mod list;
 
 use std::borrow::Cow;
 
@@ -12,6 +17,7 @@ use crate::id::PrincipalId;
 use crate::principal::Principal;
 use crate::role::{Action, Role};
 use crate::scope::{RoleScope, is_id, segments};
+use list::List;
 
 /// A role on a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,13 +39,22 @@ pub struct Assignment {
     pub scope: RoleScope,
 }
 
+/// How far somebody who is let through may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All that is at the path.
+    Whole,
+    /// It is a list, of which only what these scopes cover may be shown, and nothing else may be told of.
+    Parts(Vec<RoleScope>),
+}
+
 /// Decides by the roles that a principal has.
 pub(crate) fn decide<'a>(
     grants: &(impl Iterator<Item = (Role, &'a RoleScope)> + Clone),
     principal: &Principal,
     action: Action,
     path: &str,
-) -> Result<(), Denied> {
+) -> Result<Reach, Denied> {
     let denied = || Denied::new(principal, action, path);
     let segments = segments(path).ok_or_else(denied)?;
     let covered = grants
@@ -51,10 +66,17 @@ pub(crate) fn decide<'a>(
         everybodys.is_some_and(|everybodys| scopes.any(|scope| everybodys.is_seen_from(scope)))
     };
     if covered || (action == Action::Read && common()) {
-        Ok(())
-    } else {
-        Err(denied())
+        return Ok(Reach::Whole);
     }
+    let list = List::of(&segments).filter(|_| action == Action::Read);
+    let list = list.ok_or_else(denied)?;
+    let listed = grants.clone().filter(|(role, _)| role.allows(action));
+    let listed = listed.map(|(_, scope)| scope);
+    let parts: Vec<_> = listed.filter(|scope| list.has(scope)).cloned().collect();
+    if parts.is_empty() {
+        return Err(denied());
+    }
+    Ok(Reach::Parts(parts))
 }
 
 /// What everybody with any role may read.
@@ -68,10 +90,9 @@ impl<'a> Everybodys<'a> {
         let folded: Vec<String> = path.iter().map(|part| part.to_ascii_lowercase()).collect();
         let folded: Vec<&str> = folded.iter().map(String::as_str).collect();
         match folded.as_slice() {
-            ["subscriptions" | "tenants" | "providers"] | ["providers", _] => {
+            ["tenants" | "providers"] | ["providers", _] | ["providers", _, "operations"] => {
                 Some(Self::OfTheTenant)
             }
-            ["providers", _, "operations"] => Some(Self::OfTheTenant),
             ["subscriptions", _]
             | ["subscriptions", _, "locations" | "providers"]
             | ["subscriptions", _, "providers" | "operationresults", _]

@@ -35,7 +35,7 @@ mod state;
 pub mod storage;
 mod token;
 
-pub use access::{Assignment, Denied, Grant};
+pub use access::{Assignment, Denied, Grant, Reach};
 pub use audit::{AuditEntry, AuditLog, Outcome};
 pub use error::{IdentityError, SignInError};
 pub use id::{PrincipalId, TenantId};

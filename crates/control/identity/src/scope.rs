@@ -47,6 +47,24 @@ impl RoleScope {
         self.subscription
     }
 
+    /// The resource group that it is or lies in; none for all of a subscription.
+    #[must_use]
+    pub fn resource_group(&self) -> Option<&str> {
+        match &self.within {
+            Within::Subscription => None,
+            Within::Group(group) | Within::Cluster { group, .. } => Some(group),
+        }
+    }
+
+    /// The cluster that it is, if it is one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&str> {
+        match &self.within {
+            Within::Subscription | Within::Group(_) => None,
+            Within::Cluster { cluster, .. } => Some(cluster),
+        }
+    }
+
     /// Whether the resource at `path` is the scope's own or lies under it. Whole segments count, and their case does not. A path
     /// that can be read in two ways (empty segments, `.` and `..`, encoded slashes) lies under none.
     #[must_use]

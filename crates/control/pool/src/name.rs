@@ -128,6 +128,12 @@ impl SubscriptionId {
     }
 }
 
+impl From<uuid::Uuid> for SubscriptionId {
+    fn from(id: uuid::Uuid) -> Self {
+        Self(id.to_string())
+    }
+}
+
 fn check_subscription(text: &str) -> Result<(), Invalid> {
     // Only the hyphenated form: the other forms of one UUID would be scopes of their own.
     if text.len() == 36 && uuid::Uuid::try_parse(text).is_ok() {

@@ -13,6 +13,7 @@ use crate::filter::Filter;
 use crate::long_running::Origin;
 use crate::paging::Paging;
 use crate::path::{At, Query};
+use crate::view::View;
 
 /// Something that is read of a request.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,7 @@ pub(crate) trait Reads {
 impl<B> Reads for State<App<B>> {}
 impl Reads for Origin {}
 impl Reads for Uri {}
+impl Reads for View {}
 
 impl Reads for ApiVersion {
     fn reads(read: &mut Vec<Read>) {
@@ -111,3 +113,4 @@ arguments!(A, B, C);
 arguments!(A, B, C, D);
 arguments!(A, B, C, D, E);
 arguments!(A, B, C, D, E, F);
+arguments!(A, B, C, D, E, F, G);

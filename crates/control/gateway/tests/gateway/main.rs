@@ -6,5 +6,6 @@ mod audit;
 mod common;
 mod end;
 mod limits;
+mod lists;
 mod noise;
 mod sign_in;

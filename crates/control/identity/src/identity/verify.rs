@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 
 use super::Identity;
-use crate::access::{Denied, decide};
+use crate::access::{Denied, Reach, decide};
 use crate::issuer::ExternalIssuer;
 use crate::principal::{Principal, PrincipalKind};
 use crate::role::Action;
@@ -40,7 +40,7 @@ impl Identity {
         state.principal(&signed, Timestamp::now()).await
     }
 
-    /// Whether a principal may do something at a path (without the query).
+    /// Whether a principal may do something at a path (without the query), and how far.
     ///
     /// # Errors
     /// When none of its roles allows it there, with ARM's code and sentence.
@@ -49,7 +49,7 @@ impl Identity {
         principal: &Principal,
         action: Action,
         path: &str,
-    ) -> Result<(), Denied> {
+    ) -> Result<Reach, Denied> {
         self.refresh_now_and_then().await;
         let state = self.state();
         let assigned = state.document.assignments.iter();

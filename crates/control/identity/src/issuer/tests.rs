@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use server::{Server, SigningKey};
 
-use crate::{AUDIENCE, Action, Folder, Identity, PrincipalKind, Settings};
+use crate::{AUDIENCE, Action, Folder, Identity, PrincipalKind, Reach, Settings};
 
 /// An issuer whose keys may be fetched again at once.
 fn hasty(trusted: &TrustedIssuer) -> Arc<ExternalIssuer> {
@@ -53,7 +53,7 @@ async fn a_trusted_issuers_people_come_in_with_their_roles() {
             assert_eq!(principal.name, "ada@example.com");
             let path = format!("/subscriptions/{}/resourceGroups/g", Uuid::nil());
             let allowed = identity.authorize(&principal, Action::Delete, &path).await;
-            assert_eq!(allowed, Ok(()));
+            assert_eq!(allowed, Ok(Reach::Whole));
         }
     }
     // Our own tokens are good besides, and cost the issuer nothing.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{dir, open, subscription};
 use crate::identity::sign_in;
 use crate::{
-    AUDIENCE, Action, Grant, IdentityError, Principal, PrincipalId, PrincipalKind, Role,
+    AUDIENCE, Action, Grant, IdentityError, Principal, PrincipalId, PrincipalKind, Reach, Role,
     SignInError, TokenError, TrustedIssuer,
 };
 
@@ -31,7 +31,7 @@ async fn a_service_principal_may_do_what_its_role_allows_until_it_is_deleted() {
     let path = format!("/subscriptions/{}/resourceGroups/g", Uuid::nil());
     assert_eq!(
         identity.authorize(&principal, Action::Read, &path).await,
-        Ok(())
+        Ok(Reach::Whole)
     );
     identity
         .authorize(&principal, Action::Write, &path)
@@ -43,7 +43,7 @@ async fn a_service_principal_may_do_what_its_role_allows_until_it_is_deleted() {
         .expect("assigned");
     assert_eq!(
         identity.authorize(&principal, Action::Write, &path).await,
-        Ok(())
+        Ok(Reach::Whole)
     );
     identity
         .unassign(made.client_id, Role::Contributor, &subscription())

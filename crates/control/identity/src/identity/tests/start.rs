@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{dir, open, settings};
-use crate::{AUDIENCE, Action, Folder, Identity, IdentityError, PrincipalKind, Settings};
+use crate::{AUDIENCE, Action, Folder, Identity, IdentityError, PrincipalKind, Reach, Settings};
 
 #[tokio::test]
 async fn the_managed_identity_owns_the_subscription_from_the_first_start_on() {
@@ -21,7 +21,8 @@ async fn the_managed_identity_owns_the_subscription_from_the_first_start_on() {
     assert_eq!(principal.id, identity.managed_identity());
     let path = format!("/subscriptions/{}/resourceGroups/g", Uuid::nil());
     for action in Action::ALL {
-        assert_eq!(identity.authorize(&principal, action, &path).await, Ok(()));
+        let allowed = identity.authorize(&principal, action, &path).await;
+        assert_eq!(allowed, Ok(Reach::Whole));
     }
     let own = identity.managed_identity().to_string();
     identity
