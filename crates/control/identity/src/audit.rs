@@ -1,7 +1,9 @@
 //! The audit log: who did what to which resource, and what came of it. One line of JSON for each request.
 //!
-//! There is no field for a token, a secret, a query or a body, so none can get into it.
+//! There is no field for a token, a secret, a query or a body, so none can get into it. Changes of who may do what, which the
+//! owner of the document makes beside the front, are lines of it as well.
 
+mod change;
 mod writer;
 
 use std::io;
@@ -15,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::id::PrincipalId;
 use crate::principal::Principal;
 use crate::role::Action;
+pub use change::{Administrator, ChangeEntry, ChangeLog, Changed};
 use writer::{Line, Target};
 
 /// How large the file grows before it becomes `NAME.1`, in bytes.

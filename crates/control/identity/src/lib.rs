@@ -36,7 +36,7 @@ pub mod storage;
 mod token;
 
 pub use access::{Assignment, Denied, Grant, Reach};
-pub use audit::{AuditEntry, AuditLog, Outcome};
+pub use audit::{Administrator, AuditEntry, AuditLog, ChangeEntry, ChangeLog, Changed, Outcome};
 pub use error::{IdentityError, SignInError};
 pub use id::{PrincipalId, TenantId};
 pub use identity::{AUDIENCE, Identity, NewSecret, Settings};

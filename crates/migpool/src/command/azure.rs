@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod ca;
+mod changes;
 pub(crate) mod env;
 pub(crate) mod keeper;
 pub(crate) mod openapi;
@@ -39,7 +40,7 @@ pub(crate) enum Azure {
     Trust(trust::Trust),
     /// Trust the tokens of no other issuer any more
     Untrust(trust::Untrust),
-    /// Show who did what
+    /// Show who did what, and who changed what others may do
     Audit(audit::Audit),
     /// Print the OpenAPI document of what is served
     Openapi,

@@ -1,5 +1,6 @@
 //! The front for Azure's clients: `migpool up --azure` and the commands around it.
 
+mod changes;
 mod https;
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! `migpool azure audit`: who did what.
+//! `migpool azure audit`: who did what, and who changed what others may do.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,12 +17,12 @@ use crate::output::write_line;
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// Show who did what: each request with its principal, its resource and what came of it
+/// Show who did what: each request with its principal, its resource and what came of it, and each change of who may do what
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
     #[command(flatten)]
     state: StateDir,
-    /// How many of the last requests
+    /// How many of the last entries
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
     lines: usize,
     /// Go on with those that come
@@ -39,7 +39,7 @@ pub(crate) struct Audit {
     output: Form,
 }
 
-/// How a request is printed.
+/// How an entry is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     Table,
@@ -136,11 +136,14 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("cannot read {}: {error}", path.display()))
 }
 
-/// A request as a line for people; a line that cannot be read as it is.
+/// An entry as a line for people; a line that cannot be read as it is.
 fn in_words(line: &str) -> String {
     let Ok(entry) = serde_json::from_str::<Value>(line) else {
         return line.to_owned();
     };
+    if entry.get("change").is_some() {
+        return change_in_words(&entry);
+    }
     let text = |key: &str| entry[key].as_str().unwrap_or("-");
     let time = text("time");
     format!(
@@ -154,6 +157,39 @@ fn in_words(line: &str) -> String {
         text("method"),
         text("path"),
     )
+}
+
+/// A change of who may do what: in the place of the peer is the user who made it.
+fn change_in_words(entry: &Value) -> String {
+    let text = |key: &str| entry[key].as_str();
+    let time = text("time").unwrap_or("-");
+    let by = &entry["administrator"];
+    let user = by["user"].as_str().unwrap_or_default();
+    let number = |key: &str, word: &str| {
+        let number = by[key].as_u64();
+        number.map(|number| format!("{word} {number}"))
+    };
+    let numbers: Vec<_> = [number("uid", "uid"), number("loginUid", "login")]
+        .into_iter()
+        .flatten()
+        .collect();
+    let subject = text("principal").or(text("principalId"));
+    let about = [subject, text("role"), text("scope"), text("issuer")];
+    let about: Vec<_> = about.into_iter().flatten().collect();
+    let line = format!(
+        "{}  {:<7}  -    {:<15}  {}  azure {} {}",
+        time.get(..19).unwrap_or(time),
+        text("outcome").unwrap_or("-"),
+        numbers.join(", "),
+        user,
+        text("change").unwrap_or("-"),
+        about.join(" "),
+    );
+    // A name that was refused may hold anything.
+    let printable = line.trim_end().chars();
+    printable
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -190,5 +226,20 @@ mod tests {
             "2026-11-01T10:00:00  allowed  200  127.0.0.1:4      ci  GET /subscriptions"
         );
         assert_eq!(in_words("half a li"), "half a li");
+    }
+
+    #[test]
+    fn a_change_is_told_in_one_line_with_who_made_it() {
+        let line = r#"{"time":"2026-11-01T10:00:00.25Z","administrator":{"uid":0,"user":"root","loginUid":1000},
+            "change":"role assign","principalId":"i","principal":"c\ni","role":"reader","scope":"/subscriptions/s","outcome":"allowed"}"#;
+        assert_eq!(
+            in_words(line),
+            "2026-11-01T10:00:00  allowed  -    uid 0, login 1000  root  azure role assign c?i reader /subscriptions/s"
+        );
+        let line = r#"{"time":"2026-11-01T10:00:00Z","administrator":{"uid":1000},"change":"rotate ca","outcome":"failed"}"#;
+        assert_eq!(
+            in_words(line),
+            "2026-11-01T10:00:00  failed   -    uid 1000           azure rotate ca"
+        );
     }
 }

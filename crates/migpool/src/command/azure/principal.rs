@@ -1,9 +1,10 @@
 //! `migpool azure principal`: who may sign in.
 
 use clap::{Args, Subcommand};
-use identity::{ExposeSecret, Identity, NewSecret, PrincipalKind, Role, RoleScope};
+use identity::{Changed, ExposeSecret, Identity, NewSecret, PrincipalKind, Role, RoleScope};
 use serde_json::{Value, json};
 
+use crate::command::azure::changes::Changes;
 use crate::command::azure::keeper::{self, FrontOptions};
 use crate::failure::Failure;
 use crate::output::{Format, columns, print};
@@ -75,16 +76,25 @@ impl Principal {
             }
             Self::Delete(named) => {
                 let identity = named.options.identity().await?;
-                let id = keeper::principal(&identity, &named.name)?.id;
-                identity.delete_principal(id).await.map_err(keeper::failure)
+                let principal = keeper::principal(&identity, &named.name)?;
+                let mut changes = Changes::of(&named.options.front)?;
+                let deleted = identity.delete_principal(principal.id).await;
+                changes.record(Changed::PrincipalDelete, deleted, |entry, _| {
+                    entry.principal_id = Some(principal.id);
+                    entry.principal = Some(principal.name);
+                })
             }
             Self::ResetSecret(named) => {
                 let identity = named.options.identity().await?;
                 let principal = keeper::principal(&identity, &named.name)?;
+                let mut changes = Changes::of(&named.options.front)?;
                 let secret = identity.reset_secret(principal.id).await;
-                named
-                    .options
-                    .print(&principal.name, &secret.map_err(keeper::failure)?)
+                let secret =
+                    changes.record(Changed::PrincipalResetSecret, secret, |entry, _| {
+                        entry.principal_id = Some(principal.id);
+                        entry.principal = Some(principal.name.clone());
+                    })?;
+                named.options.print(&principal.name, &secret)
             }
         }
     }
@@ -94,9 +104,17 @@ impl Create {
     async fn run(&self) -> Result<(), Failure> {
         let identity = self.options.identity().await?;
         let scope = keeper::scope(&identity, &self.scope)?;
-        let secret = identity.create_service_principal(&self.name, self.role, scope);
-        self.options
-            .print(&self.name, &secret.await.map_err(keeper::failure)?)
+        let mut changes = Changes::of(&self.options.front)?;
+        let secret = identity
+            .create_service_principal(&self.name, self.role, scope.clone())
+            .await;
+        let secret = changes.record(Changed::PrincipalCreate, secret, |entry, made| {
+            entry.principal_id = made.map(|made| made.client_id);
+            entry.principal = Some(self.name.clone());
+            entry.role = Some(self.role);
+            entry.scope = Some(scope);
+        })?;
+        self.options.print(&self.name, &secret)
     }
 }
 

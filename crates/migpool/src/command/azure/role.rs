@@ -1,9 +1,12 @@
 //! `migpool azure role`: who may do what where.
 
 use clap::{Args, Subcommand};
-use identity::{Assignment, Identity, PrincipalId, Role as RoleName, RoleScope};
+use identity::{
+    Assignment, ChangeEntry, Changed, Identity, PrincipalId, Role as RoleName, RoleScope,
+};
 use serde_json::{Value, json};
 
+use crate::command::azure::changes::Changes;
 use crate::command::azure::keeper::{self, FrontOptions};
 use crate::failure::Failure;
 use crate::output::{Format, columns, print};
@@ -83,10 +86,16 @@ impl Assign {
         let identity = self.front.identity().await?;
         let scope = keeper::scope(&identity, &self.scope)?;
         let principal = assignee(&identity, &self.assignee)?;
-        identity
-            .assign(principal, self.role, scope)
-            .await
-            .map_err(keeper::failure)
+        let mut changes = Changes::of(&self.front)?;
+        let assigned = identity.assign(principal, self.role, scope.clone()).await;
+        let assignment = Assignment {
+            principal,
+            role: self.role,
+            scope,
+        };
+        changes.record(Changed::RoleAssign, assigned, |entry, _| {
+            describe(entry, &identity, assignment);
+        })
     }
 }
 
@@ -137,14 +146,27 @@ impl Remove {
                     .with_help("`migpool azure role list` has what there is"),
             );
         }
+        let mut changes = Changes::of(&self.front)?;
         for assignment in there {
-            identity
+            let taken = identity
                 .unassign(principal, assignment.role, &assignment.scope)
-                .await
-                .map_err(keeper::failure)?;
+                .await;
+            changes.record(Changed::RoleRemove, taken, |entry, _| {
+                describe(entry, &identity, assignment);
+            })?;
         }
         Ok(())
     }
+}
+
+/// Says which role of whom a change was about.
+fn describe(entry: &mut ChangeEntry, identity: &Identity, assignment: Assignment) {
+    let known = identity.principals().into_iter();
+    let mut known = known.filter(|known| known.id == assignment.principal);
+    entry.principal = known.next().map(|known| known.name);
+    entry.principal_id = Some(assignment.principal);
+    entry.role = Some(assignment.role);
+    entry.scope = Some(assignment.scope);
 }
 
 /// A principal by its name or id. Who comes from a trusted issuer is known by the id alone.

@@ -1,9 +1,11 @@
 //! `migpool azure rotate`: new keys for old.
 
 use clap::{Args, ValueEnum};
+use identity::Changed;
 
 use crate::azure::bundle;
-use crate::command::azure::keeper::{self, FrontOptions};
+use crate::command::azure::changes::Changes;
+use crate::command::azure::keeper::FrontOptions;
 use crate::failure::Failure;
 
 /// Replace the authority, the server's certificate, the key that signs tokens, or the managed identity's secret
@@ -35,13 +37,23 @@ impl Rotate {
     /// Replaces it.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         let identity = self.front.identity().await?;
-        match self.what {
-            What::Ca => identity.rotate_authority().await,
-            What::Certificate => identity.rotate_certificate().await,
-            What::SigningKey => identity.rotate_signing_key().await,
-            What::IdentityHeader => identity.rotate_managed_identity_header().await,
-        }
-        .map_err(keeper::failure)?;
+        let mut changes = Changes::of(&self.front)?;
+        let (change, rotated) = match self.what {
+            What::Ca => (Changed::RotateCa, identity.rotate_authority().await),
+            What::Certificate => (
+                Changed::RotateCertificate,
+                identity.rotate_certificate().await,
+            ),
+            What::SigningKey => (
+                Changed::RotateSigningKey,
+                identity.rotate_signing_key().await,
+            ),
+            What::IdentityHeader => (
+                Changed::RotateIdentityHeader,
+                identity.rotate_managed_identity_header().await,
+            ),
+        };
+        changes.record(change, rotated, |_, _| {})?;
         let bundle = self.front.folder()?.bundle();
         if self.what == What::Ca && bundle.is_file() {
             bundle::write(&bundle, Some(&bundle), &identity.authority_pem())?;

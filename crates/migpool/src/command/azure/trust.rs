@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use identity::TrustedIssuer;
+use hyper::Uri;
+use identity::{Changed, TrustedIssuer};
 
-use crate::command::azure::keeper::{self, FrontOptions};
+use crate::command::azure::changes::Changes;
+use crate::command::azure::keeper::FrontOptions;
 use crate::failure::Failure;
 
 /// Trust the tokens of an OpenID Connect issuer too
@@ -63,5 +65,31 @@ impl Untrust {
 
 async fn trust(front: &FrontOptions, issuer: Option<TrustedIssuer>) -> Result<(), Failure> {
     let identity = front.identity().await?;
-    identity.trust_issuer(issuer).await.map_err(keeper::failure)
+    let mut changes = Changes::of(front)?;
+    let (change, host) = match &issuer {
+        None => (Changed::Untrust, None),
+        Some(issuer) => (Changed::Trust, host_of(&issuer.issuer)),
+    };
+    let trusted = identity.trust_issuer(issuer).await;
+    changes.record(change, trusted, |entry, _| entry.issuer = host)
+}
+
+/// Whose URL it is. Before a host there may be a password.
+fn host_of(url: &str) -> Option<String> {
+    let url: Uri = url.parse().ok()?;
+    url.host().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_written_down_without_what_may_be_secret_in_its_url() {
+        assert_eq!(
+            host_of("https://user:secret@issuer.example:8443/tenant").as_deref(),
+            Some("issuer.example")
+        );
+        assert_eq!(host_of("no url at all"), None);
+    }
 }
