@@ -1,8 +1,5 @@
 //! Whose resources these are: the subscription, and the tenant that it belongs to.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -44,21 +41,17 @@ impl Account {
     pub(crate) fn has(&self, subscription: &SubscriptionId) -> bool {
         Uuid::try_parse(subscription.as_str()).is_ok_and(|id| id == self.subscription)
     }
-}
 
-/// Refuses everything under a subscription that is not the account's. What is no subscription at all is left to the handlers.
-pub(crate) async fn check(
-    State(account): State<std::sync::Arc<Account>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut segments = request.uri().path().split('/').skip(1);
-    let subscription = match (segments.next(), segments.next()) {
-        (Some("subscriptions"), Some(id)) => percent_decode_str(id).decode_utf8().ok(),
-        _ => None,
-    };
-    match subscription.and_then(|id| id.parse::<SubscriptionId>().ok()) {
-        Some(id) if !account.has(&id) => ArmError::subscription_not_found(&id).into_response(),
-        _ => next.run(request).await,
+    /// Refuses everything under a subscription that is not the account's. What is no subscription at all is left to the handlers.
+    pub(crate) fn check(&self, path: &str) -> Result<(), ArmError> {
+        let mut segments = path.split('/').skip(1);
+        let subscription = match (segments.next(), segments.next()) {
+            (Some("subscriptions"), Some(id)) => percent_decode_str(id).decode_utf8().ok(),
+            _ => None,
+        };
+        match subscription.and_then(|id| id.parse::<SubscriptionId>().ok()) {
+            Some(id) if !self.has(&id) => Err(ArmError::subscription_not_found(&id)),
+            _ => Ok(()),
+        }
     }
 }

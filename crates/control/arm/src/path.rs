@@ -38,18 +38,23 @@ pub(crate) fn in_one_case<T>(mut request: Request<T>) -> Request<T> {
 /// In ARM's paths words and names take turns, and after the word `providers` comes a namespace, which is a word too.
 fn words_in_lower_case(path: &str) -> String {
     let mut is_word = true;
-    let mut lowered = Vec::new();
+    let mut lowered = String::with_capacity(path.len().max(1));
     for segment in path.trim_end_matches('/').split('/').skip(1) {
+        lowered.push('/');
+        let start = lowered.len();
+        lowered.push_str(segment);
         if is_word {
-            let word = segment.to_ascii_lowercase();
+            let word = lowered.split_at_mut(start).1;
+            word.make_ascii_lowercase();
             is_word = word.contains('.') || word == "providers";
-            lowered.push(word);
         } else {
             is_word = true;
-            lowered.push(segment.to_owned());
         }
     }
-    format!("/{}", lowered.join("/"))
+    if lowered.is_empty() {
+        lowered.push('/');
+    }
+    lowered
 }
 
 /// A resource that a path names.

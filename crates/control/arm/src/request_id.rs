@@ -1,8 +1,7 @@
 //! An id for every request, in the answer and in the log.
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::response::Response;
 use uuid::Uuid;
 
@@ -40,21 +39,36 @@ impl RequestIds {
             (REQUEST_ID, self.request),
             (CORRELATION_ID, self.correlation),
         ] {
-            if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+            let mut text = Uuid::encode_buffer();
+            if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
                 headers.insert(name, value);
             }
         }
     }
 }
 
-/// Gives the answer the ids of its request.
-pub(crate) async fn attach(request: Request, next: Next) -> Response {
-    let before = request.extensions().get::<RequestIds>().copied();
-    let ids = before.unwrap_or_else(|| RequestIds::of(request.headers()));
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let mut response = next.run(request).await;
-    tracing::debug!(id = %ids.request, correlation = %ids.correlation, %method, path, status = response.status().as_u16(), "answered");
-    ids.write(response.headers_mut());
-    response
+/// What is needed of a request to give its answer its ids, once it is answered.
+pub(crate) struct Answered {
+    ids: RequestIds,
+    method: Method,
+    uri: Uri,
+}
+
+impl Answered {
+    pub(crate) fn of(request: &Request) -> Self {
+        let before = request.extensions().get::<RequestIds>().copied();
+        Self {
+            ids: before.unwrap_or_else(|| RequestIds::of(request.headers())),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+        }
+    }
+
+    /// Gives the answer the ids of its request.
+    pub(crate) fn with_ids(self, mut response: Response) -> Response {
+        let Self { ids, method, uri } = self;
+        tracing::debug!(id = %ids.request, correlation = %ids.correlation, %method, path = uri.path(), status = response.status().as_u16(), "answered");
+        ids.write(response.headers_mut());
+        response
+    }
 }
