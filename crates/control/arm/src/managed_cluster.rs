@@ -77,11 +77,12 @@ pub(crate) async fn find<S: Store>(
     store: &S,
     key: &ClusterKey,
 ) -> Result<Stored<Cluster>, ArmError> {
+    if let Some(stored) = store.get::<Cluster>(key).await? {
+        return Ok(stored);
+    }
+    // A group goes after its clusters. Only who misses one is told which of the two is not there.
     resource_group::find(store, &key.group).await?;
-    store
-        .get::<Cluster>(key)
-        .await?
-        .ok_or_else(|| ArmError::cluster_not_found(key))
+    Err(ArmError::cluster_not_found(key))
 }
 
 async fn listed<S: Store + NodeProvider>(
