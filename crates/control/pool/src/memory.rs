@@ -19,7 +19,8 @@ use crate::node::{NodePhase, NodeSpec, ObservedNode};
 use crate::node_name::NodeName;
 use crate::provider::{Action, NodeProvider, ProviderError};
 use crate::store::{
-    Change, Changed, Expected, Kind, Page, RawRecord, Revision, Scope, Store, StoreError,
+    Change, Changed, Expected, Kind, Page, RawRecord, Record, Revision, Scope, Store, StoreError,
+    Stored,
 };
 use crate::workload::{ExecEnvironment, Pod, PodPhase, WorkloadError, Workloads};
 
@@ -152,6 +153,12 @@ fn new_node(spec: NodeSpec) -> ObservedNode {
 impl Store for MemoryBackend {
     async fn read(&self, kind: Kind, path: &str) -> Result<Option<RawRecord>, StoreError> {
         Ok(self.lock().records.get(&(kind, path.to_owned())).cloned())
+    }
+
+    async fn get_at<R: Record>(&self, path: &str) -> Result<Option<Stored<R>>, StoreError> {
+        let state = self.lock();
+        let raw = state.records.get(&(R::KIND, path.to_owned()));
+        raw.map(Stored::of).transpose()
     }
 
     async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {

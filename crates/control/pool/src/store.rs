@@ -136,6 +136,24 @@ pub struct Stored<R> {
     pub revision: Revision,
 }
 
+impl<R: Record> Stored<R> {
+    /// Reads a record that is kept as JSON in memory, and copies nothing but what it needs.
+    #[cfg(feature = "memory")]
+    pub(crate) fn of(raw: &RawRecord) -> Result<Self, StoreError> {
+        match R::deserialize(&raw.body) {
+            Ok(record) => Ok(Self {
+                record,
+                revision: raw.revision,
+            }),
+            Err(error) => Err(StoreError::Unreadable {
+                kind: raw.kind,
+                path: raw.path.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
 /// Where to look: all keys whose [`Key::path`] starts with this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(String);
