@@ -75,7 +75,11 @@ impl FromStr for ResourcePath {
             }
             before = [before[1], segment];
             whole.push('/');
-            whole.extend(utf8_percent_encode(&decode(segment)?, ENCODED));
+            if is_plain(segment) {
+                whole.push_str(segment);
+            } else {
+                whole.extend(utf8_percent_encode(&decode(segment)?, ENCODED));
+            }
         }
         // The root alone: `/` and `//` are not the same.
         if rest.is_empty() && path.len() > 1 {
@@ -83,6 +87,12 @@ impl FromStr for ResourcePath {
         }
         Ok(Self(whole))
     }
+}
+
+/// Whether a segment stays as it is, decoded and encoded: none of its characters is in [`ENCODED`], and it is not of dots alone.
+fn is_plain(segment: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~()".contains(&byte);
+    segment.bytes().all(is_plain) && segment.bytes().any(|byte| byte != b'.')
 }
 
 fn decode(segment: &str) -> Result<String, PathError> {

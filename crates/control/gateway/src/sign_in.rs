@@ -94,6 +94,12 @@ impl Endpoint {
     pub(crate) fn at(path: &ResourcePath) -> Option<Self> {
         use Edition::{First, Second};
         const CONFIGURATION: &str = "openid-configuration";
+        const RESOURCES: &str = "/subscriptions/";
+        // Nearly all requests, and no authority has this name.
+        let start = path.as_str().get(..RESOURCES.len());
+        if start.is_some_and(|start| start.eq_ignore_ascii_case(RESOURCES)) {
+            return None;
+        }
         let words = path.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (authority, rest) = match words.as_slice() {
