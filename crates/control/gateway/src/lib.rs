@@ -15,6 +15,7 @@
 
 mod answer;
 mod front;
+mod lasting;
 mod limits;
 mod origin;
 mod path;

@@ -1,5 +1,6 @@
 //! The listener, and its connections from the first byte to the last.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::{AuditLog, Identity};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::Answer;
 use crate::front::Front;
+use crate::lasting::Lasting;
 use crate::limits::Limits;
 use crate::origin::Origin;
 use crate::peer::{Connections, Peer};
@@ -161,11 +163,11 @@ async fn converse(door: Arc<Door>, stream: TcpStream, address: SocketAddr) {
     let wire = Wire::new(stream, exchange.clone(), &door.limits);
     let service = service_fn(|request: http::Request<Incoming>| {
         let (door, serving) = (Arc::clone(&door), exchange.begin());
-        // A task of its own: a client that goes away does not cut off what it has begun, nor that it is written down.
-        let answer = tokio::spawn(async move { door.front.answer(address, request).await });
+        // A client that goes away does not cut off what it has begun, nor that it is written down.
+        let answer = Lasting::new(async move { door.front.answer(address, request).await });
         Box::pin(async move {
-            let answer = answer.await?;
-            Ok::<_, JoinError>(answer.map(|body| Answer::new(body, serving)))
+            let answer = answer.await;
+            Ok::<_, Infallible>(answer.map(|body| Answer::new(body, serving)))
         })
     });
     let mut connection = http1::Builder::new()
