@@ -8,6 +8,7 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use crate::id::PrincipalId;
 use crate::principal::Principal;
 use crate::role::Action;
 pub use change::{Administrator, ChangeEntry, ChangeLog, Changed};
-use writer::{Line, Target};
+use writer::{Line, Log, Target};
 
 /// How large the file grows before it becomes `NAME.1`, in bytes.
 const LARGEST: u64 = 8 * 1024 * 1024;
@@ -101,8 +102,14 @@ fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
 
 /// The audit log. Cheap to clone; all clones write the same one, in the order in which they are called.
 #[derive(Clone, Debug)]
-pub struct AuditLog {
-    lines: mpsc::Sender<Line>,
+pub struct AuditLog(Way);
+
+#[derive(Clone, Debug)]
+enum Way {
+    /// At once: the system takes a line for a file in less time than it takes to wake a thread that would write it.
+    Directly(Arc<Mutex<Log>>),
+    /// By a thread: who reads our standard output may be slow.
+    Handed(mpsc::Sender<Line>),
 }
 
 impl AuditLog {
@@ -111,7 +118,8 @@ impl AuditLog {
     /// # Errors
     /// When the file can't be opened for writing.
     pub fn to_file(path: impl Into<PathBuf>) -> io::Result<Self> {
-        Self::start(Target::file(path.into(), LARGEST, KEPT)?)
+        let log = Log::new(Target::file(path.into(), LARGEST, KEPT)?);
+        Ok(Self(Way::Directly(Arc::new(Mutex::new(log)))))
     }
 
     /// Writes to standard output, for where something else collects and bounds it.
@@ -119,32 +127,41 @@ impl AuditLog {
     /// # Errors
     /// When no thread can be started.
     pub fn to_stdout() -> io::Result<Self> {
-        Self::start(Target::Stdout)
-    }
-
-    fn start(target: Target) -> io::Result<Self> {
         let (lines, waiting) = mpsc::channel(WAITING);
-        writer::start(target, waiting)?;
-        Ok(Self { lines })
+        writer::start(Log::new(Target::Stdout), waiting)?;
+        Ok(Self(Way::Handed(lines)))
     }
 
-    /// Writes an entry down. Returns when it is on its way, or was written if many are waiting.
+    /// Writes an entry down. In a file it is there when this returns, and stays there if the process is killed; it is not waited
+    /// for the disk. To standard output it is on its way, or was written if many are waiting.
     pub async fn record(&self, entry: AuditEntry) {
-        let line = match serde_json::to_vec(&entry) {
+        let mut line = match serde_json::to_vec(&entry) {
             Ok(line) => line,
             Err(error) => {
                 tracing::error!(%error, "an entry of the audit log can't be written");
                 return;
             }
         };
-        // The writer ends only after its last sender.
-        let _ = self.lines.send(Line::Entry(line)).await;
+        line.push(b'\n');
+        match &self.0 {
+            Way::Directly(log) => {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.write(&line);
+            }
+            // The writer ends only after its last sender.
+            Way::Handed(lines) => {
+                let _ = lines.send(Line::Entry(line)).await;
+            }
+        }
     }
 
     /// Returns when everything that was recorded so far is written.
     pub async fn flush(&self) {
+        let Way::Handed(lines) = &self.0 else {
+            return;
+        };
         let (done, is_done) = oneshot::channel();
-        if self.lines.send(Line::Flush(done)).await.is_ok() {
+        if lines.send(Line::Flush(done)).await.is_ok() {
             let _ = is_done.await;
         }
     }

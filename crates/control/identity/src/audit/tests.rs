@@ -62,6 +62,17 @@ async fn each_request_is_a_line_that_says_who_did_what_and_what_came_of_it() {
 }
 
 #[tokio::test]
+async fn an_entry_is_in_the_file_as_soon_as_it_is_recorded() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    let log = AuditLog::to_file(&path).expect("opens");
+    for number in 1..=100 {
+        log.record(entry("/x")).await;
+        assert_eq!(lines(&path).len(), number);
+    }
+}
+
+#[tokio::test]
 async fn a_path_without_end_is_cut() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("audit.jsonl");

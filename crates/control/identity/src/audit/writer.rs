@@ -1,4 +1,4 @@
-//! The thread that owns the audit log's file.
+//! The audit log's file, and the thread that writes where a line may have to wait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ const BATCH: usize = 64 * 1024;
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Line {
-    /// Write an entry.
+    /// Write an entry: a whole line.
     Entry(Vec<u8>),
     /// Say when everything before it is written.
     Flush(oneshot::Sender<()>),
@@ -101,36 +101,53 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// A target, and whether it was told that it can't be written.
+#[derive(Debug)]
+pub(super) struct Log {
+    target: Target,
+    is_failing: bool,
+}
+
+impl Log {
+    pub(super) fn new(target: Target) -> Self {
+        Self {
+            target,
+            is_failing: false,
+        }
+    }
+
+    /// Writes whole lines.
+    pub(super) fn write(&mut self, lines: &[u8]) {
+        let written = self.target.write(lines);
+        // Once, not for each line of a disk that is full.
+        match &written {
+            Err(error) if !self.is_failing => {
+                tracing::error!(%error, target = ?self.target, "the audit log can't be written");
+            }
+            Ok(()) if self.is_failing => tracing::info!("the audit log is written again"),
+            _ => {}
+        }
+        self.is_failing = written.is_err();
+    }
+}
+
 /// Starts the thread. It ends when nobody can send any more.
-pub(super) fn start(mut target: Target, mut lines: mpsc::Receiver<Line>) -> io::Result<()> {
+pub(super) fn start(mut log: Log, mut lines: mpsc::Receiver<Line>) -> io::Result<()> {
     let write = move || {
-        let mut is_failing = false;
         while let Some(first) = lines.blocking_recv() {
             let mut batch = Vec::new();
             let mut waiting = Vec::new();
             let mut next = Some(first);
             while let Some(line) = next {
                 match line {
-                    Line::Entry(line) => {
-                        batch.extend_from_slice(&line);
-                        batch.push(b'\n');
-                    }
+                    Line::Entry(line) => batch.extend_from_slice(&line),
                     Line::Flush(done) => waiting.push(done),
                 }
                 next = (batch.len() < BATCH)
                     .then(|| lines.try_recv().ok())
                     .flatten();
             }
-            let written = target.write(&batch);
-            // Once, not for each line of a disk that is full.
-            match &written {
-                Err(error) if !is_failing => {
-                    tracing::error!(%error, ?target, "the audit log can't be written");
-                }
-                Ok(()) if is_failing => tracing::info!("the audit log is written again"),
-                _ => {}
-            }
-            is_failing = written.is_err();
+            log.write(&batch);
             for done in waiting {
                 let _ = done.send(());
             }
