@@ -63,4 +63,33 @@ impl Seen {
         }
         seen.insert(token, signed);
     }
+    /// How many are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_tokens_takes_no_more_room_than_is_set() {
+        let seen = Seen::default();
+        let signed = Arc::new(Signed::ByIssuer {
+            kid: None,
+            algorithm: Algorithm::RS256,
+            claims: serde_json::from_value(serde_json::json!({
+                "iss": "https://issuer", "sub": "s", "aud": "a", "exp": 1,
+            }))
+            .expect("claims"),
+        });
+        for number in 0..3 * MOST {
+            let token = Fingerprint::of(&number.to_string());
+            seen.put(token, Arc::clone(&signed));
+            assert!(seen.get(token).is_some());
+            assert!(seen.len() <= MOST);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 mod following;
 mod principals;
+mod seen;
 mod start;
 
 use std::time::Duration;

@@ -87,7 +87,11 @@ impl State {
     }
 
     /// Who it is, if all that may have changed since the signature was looked at is still so.
-    async fn principal(&self, signed: &Signed, now: Timestamp) -> Result<Principal, TokenError> {
+    pub(super) async fn principal(
+        &self,
+        signed: &Signed,
+        now: Timestamp,
+    ) -> Result<Principal, TokenError> {
         match signed {
             Signed::ByUs { kid, claims } => self.principal_of_ours(kid, claims, now),
             Signed::ByIssuer {
