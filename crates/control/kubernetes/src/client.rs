@@ -1,4 +1,4 @@
-//! The operator's client of the API server.
+//! The client of the API server that operators and fronts have.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,26 @@ use tower::ServiceBuilder;
 use crate::metrics::Metrics;
 
 /// What the server's audit log calls us.
-const PROGRAM: &str = concat!("migpool-operator/", env!("CARGO_PKG_VERSION"));
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The operator.
+    Operator,
+    /// The front for ARM clients.
+    Front,
+    /// A person's command.
+    Command,
+}
+
+impl Program {
+    /// Its name and version.
+    pub(crate) const fn agent(self) -> &'static str {
+        match self {
+            Self::Operator => concat!("migpool-operator/", env!("CARGO_PKG_VERSION")),
+            Self::Front => concat!("migpool-arm/", env!("CARGO_PKG_VERSION")),
+            Self::Command => concat!("migpool/", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -61,12 +80,16 @@ pub(crate) async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientEr
         .map_err(|error| of(&error))
 }
 
-/// A client that sends each request once, and counts it: what the operator could not do it does in its next turn, on newer
-/// knowledge.
+/// A client that sends each request once under the program's name, and counts it: what the operator could not do it does in its
+/// next turn, on newer knowledge.
 ///
 /// # Errors
 /// If a certificate or a key of the configuration can't be used, or it asks for a proxy.
-pub(crate) fn client(mut config: Config, metrics: Metrics) -> Result<kube::Client, ClientError> {
+pub(crate) fn client(
+    mut config: Config,
+    program: Program,
+    metrics: Metrics,
+) -> Result<kube::Client, ClientError> {
     if let Some(proxy) = &config.proxy_url {
         // A password may be in it.
         let host = proxy.host().unwrap_or_default();
@@ -74,7 +97,7 @@ pub(crate) fn client(mut config: Config, metrics: Metrics) -> Result<kube::Clien
             "the kubeconfig's proxy-url, or HTTPS_PROXY, asks for the proxy {host}, and proxies are not supported"
         )));
     }
-    let program = (USER_AGENT, HeaderValue::from_static(PROGRAM));
+    let program = (USER_AGENT, HeaderValue::from_static(program.agent()));
     config.headers.push(program);
     build(&config, metrics).map_err(|error| ClientError::Config(causes(&error)))
 }
@@ -208,11 +231,24 @@ mod tests {
         assert!(text.contains("/nowhere/kubeconfig"), "{text}");
     }
 
+    #[tokio::test]
+    async fn requests_say_which_program_they_are_of() {
+        let api = crate::fake_api::FakeApi::start().await;
+        let pools = kube::Api::<crate::NodePool>::all(api.client());
+        pools.list(&kube::api::ListParams::default()).await.unwrap();
+        let said = api.programs();
+        assert!(
+            said.iter().all(|it| it == Program::Front.agent()),
+            "{said:?}"
+        );
+        assert!(!said.is_empty() && said[0].starts_with("migpool-arm/"));
+    }
+
     #[test]
     fn a_proxy_is_refused_without_its_password() {
         let mut config = Config::new(http::Uri::from_static("https://localhost:6443"));
         config.proxy_url = Some(http::Uri::from_static("http://me:secret@proxy:3128"));
-        let error = client(config, Metrics::new()).err();
+        let error = client(config, Program::Operator, Metrics::new()).err();
         let text = error.map(|error| error.to_string()).unwrap_or_default();
         assert!(
             text.contains("proxy proxy") && !text.contains("secret"),

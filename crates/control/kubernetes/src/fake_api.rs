@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::client::Program;
 use crate::metrics::Metrics;
 
 /// The server. It ends with the test's runtime.
@@ -26,6 +27,8 @@ struct Objects {
     by_path: BTreeMap<String, Value>,
     version: u64,
     requests: Vec<String>,
+    /// What the clients of all requests called themselves.
+    programs: Vec<String>,
     away: bool,
     forbidden: Option<&'static str>,
     /// How many more writes are answered until nothing is.
@@ -51,7 +54,7 @@ impl FakeApi {
 
     pub(crate) fn client(&self) -> kube::Client {
         let config = kube::Config::new(self.uri.clone());
-        crate::client::client(config, Metrics::new()).unwrap()
+        crate::client::client(config, Program::Front, Metrics::new()).unwrap()
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
@@ -72,6 +75,11 @@ impl FakeApi {
     /// The requests since the last call: `GET /api/v1/nodes/a`.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.with(|state| std::mem::take(&mut state.requests))
+    }
+
+    /// What the clients of all requests called themselves.
+    pub(crate) fn programs(&self) -> Vec<String> {
+        self.with(|state| state.programs.clone())
     }
 
     /// Answers nothing but 503 from now on, or does again.
@@ -117,8 +125,12 @@ async fn handle(
     body: Bytes,
 ) -> Response {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    let how = headers.get("content-type");
-    let how = how.and_then(|how| how.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default()
+    };
+    let how = header("content-type");
+    state.programs.push(header("user-agent").to_owned());
     match state.answer(&method, uri.path(), how, &body) {
         Ok(object) => axum::Json(object).into_response(),
         Err((code, reason)) => {

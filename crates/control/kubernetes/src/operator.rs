@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Arm, Caches, KubernetesBackend};
 use crate::certificate::{Serving, WebhookIdentity};
-use crate::client::ClientError;
+use crate::client::{ClientError, Program};
 use crate::events::Story;
 use crate::http::{Heartbeat, Sources};
 use crate::leader::{Leadership, Mandate};
@@ -113,7 +113,7 @@ pub enum OperatorError {
 pub async fn run(config: OperatorConfig, stop: CancellationToken) -> Result<(), OperatorError> {
     let metrics = Metrics::new();
     let kubeconfig = client::config(config.kubeconfig.as_deref()).await?;
-    let client = client::client(kubeconfig, metrics.clone())?;
+    let client = client::client(kubeconfig, Program::Operator, metrics.clone())?;
     // What serves goes on until the Lease is given back.
     let serving = CancellationToken::new();
     let _guard = serving.clone().drop_guard();

@@ -18,15 +18,12 @@ use pool::{ObservedNode, ProvisioningState};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{ClientError, causes, config};
+use crate::client::{ClientError, Program, causes, config};
 use crate::convert;
 use crate::node_pool::NodePool;
 use crate::view::Pair;
 
 pub use nodes::is_free;
-
-/// What the server's audit log calls us.
-const PROGRAM: &str = concat!("migpool/", env!("CARGO_PKG_VERSION"));
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -104,7 +101,10 @@ impl PoolClient {
             ))
             .into());
         }
-        let program = (USER_AGENT, HeaderValue::from_static(PROGRAM));
+        let program = (
+            USER_AGENT,
+            HeaderValue::from_static(Program::Command.agent()),
+        );
         config.headers.push(program);
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);

@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use crate::client::{self, ClientError, causes};
+use crate::client::{self, ClientError, Program, causes};
 use crate::metrics::Metrics;
 
 /// Where in the Secret the identities are.
@@ -62,7 +62,7 @@ impl SecretStorage {
         }
     }
 
-    /// The same, by what a kubeconfig says, or without one by what the cluster tells its pods.
+    /// The same for a person's command, by what a kubeconfig says, or without one by what the cluster tells its pods.
     ///
     /// # Errors
     /// If the file, or the pod's service account, can't be read or used.
@@ -73,7 +73,7 @@ impl SecretStorage {
         authority: Option<String>,
     ) -> Result<Self, ClientError> {
         let config = client::config(kubeconfig).await?;
-        let client = client::client(config, Metrics::new())?;
+        let client = client::client(config, Program::Command, Metrics::new())?;
         Ok(Self::new(client, namespace, secret, authority))
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::client::{self, ClientError};
+use crate::client::{self, ClientError, Program};
 use crate::credentials::{CredentialsConfig, Kubeconfigs};
 use crate::front::Front;
 use crate::metrics::Metrics;
@@ -81,7 +81,7 @@ pub enum ServeError {
 pub async fn serve(config: ServeConfig, stop: CancellationToken) -> Result<(), ServeError> {
     let kubeconfig = client::config(config.kubeconfig.as_deref()).await?;
     let authority = kubeconfig.root_cert.as_deref().map(pem);
-    let client = client::client(kubeconfig, Metrics::new())?;
+    let client = client::client(kubeconfig, Program::Front, Metrics::new())?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| ServeError::Listen {
