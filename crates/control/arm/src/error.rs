@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::{HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,6 +29,9 @@ pub struct ArmError {
 
 /// The code of what others changed again and again while it was tried.
 const CHANGED_MEANWHILE: &str = "ConflictingConcurrentWriteNotAllowed";
+
+/// When to ask again for what does not work for now.
+const AGAIN_SECONDS: u16 = 5;
 
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -445,6 +449,12 @@ impl ArmError {
         Self::provider(StatusCode::BAD_REQUEST, "NotSupported", "", message)
     }
 
+    /// Something behind the front does not work for now; the answer says when to ask again.
+    fn unavailable(message: String) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::gateway(status, "ServiceUnavailable", message)
+    }
+
     /// An operation that did not end well.
     pub(crate) fn operation(code: &str, message: &str) -> Self {
         Self::provider(StatusCode::CONFLICT, code, "", message)
@@ -467,7 +477,14 @@ impl From<StoreError> for ArmError {
                 CHANGED_MEANWHILE,
                 "The resource was changed by other requests again and again in the meantime. Try again.",
             ),
-            error => {
+            StoreError::Refused(message) => {
+                Self::gateway(StatusCode::BAD_REQUEST, "BadRequest", message)
+            }
+            StoreError::Unavailable(message) => {
+                tracing::error!(error = message, "the store does not work");
+                Self::unavailable(format!("The store of migpool failed: {message}."))
+            }
+            error @ StoreError::Unreadable { .. } => {
                 tracing::error!(%error, "the store failed");
                 let message = format!("The store of migpool failed: {error}.");
                 Self::gateway(
@@ -491,11 +508,7 @@ impl From<CredentialsError> for ArmError {
             ),
             CredentialsError::Unavailable(message) => {
                 tracing::error!(error = message, "no kubeconfig could be made");
-                Self::gateway(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "InternalServerError",
-                    format!("No kubeconfig could be made: {message}."),
-                )
+                Self::unavailable(format!("No kubeconfig could be made: {message}."))
             }
         }
     }
@@ -504,12 +517,7 @@ impl From<CredentialsError> for ArmError {
 impl From<ProviderError> for ArmError {
     fn from(error: ProviderError) -> Self {
         tracing::error!(%error, "the nodes can't be seen");
-        let message = format!("The nodes can't be seen: {error}.");
-        Self::gateway(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalServerError",
-            message,
-        )
+        Self::unavailable(format!("The nodes can't be seen: {error}."))
     }
 }
 
@@ -557,9 +565,54 @@ impl IntoResponse for ArmError {
             },
         };
         let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = HeaderValue::from(AGAIN_SECONDS);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
         if let Some(code) = header {
             response.headers_mut().insert("x-ms-error-code", code);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn answered(error: StoreError) -> (StatusCode, Option<String>, serde_json::Value) {
+        let response = ArmError::from(error).into_response();
+        let retry = response.headers().get(RETRY_AFTER);
+        let retry = retry
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, retry, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_the_store_refuses_is_the_requests_fault_in_the_stores_words() {
+        let refused = StoreError::Refused("the API server refuses NodePool a: no".to_owned());
+        let (status, retry, body) = answered(refused).await;
+        assert_eq!((status, retry), (StatusCode::BAD_REQUEST, None));
+        assert_eq!(body["error"]["code"], "BadRequest");
+        assert_eq!(
+            body["error"]["message"],
+            "the API server refuses NodePool a: no"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_says_when_to_ask_again() {
+        let away = StoreError::Unavailable("connection refused".to_owned());
+        let (status, retry, body) = answered(away).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(retry.as_deref(), Some("5"));
+        assert_eq!(body["error"]["code"], "ServiceUnavailable");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("connection refused"), "{message}");
     }
 }

@@ -31,6 +31,8 @@ struct Objects {
     programs: Vec<String>,
     away: bool,
     forbidden: Option<&'static str>,
+    /// Writes of what is refused: by their paths, with which code and word.
+    refused: Option<(&'static str, u16, &'static str)>,
     /// How many more writes are answered until nothing is.
     writes_left: Option<usize>,
     /// How many writes there were.
@@ -92,6 +94,11 @@ impl FakeApi {
         self.with(|state| state.forbidden = part);
     }
 
+    /// Refuses writes to all paths with this in it, with a code and a word; or does not any more.
+    pub(crate) fn refuse(&self, what: Option<(&'static str, u16, &'static str)>) {
+        self.with(|state| state.refused = what);
+    }
+
     /// Gives everybody this token.
     pub(crate) fn answer_tokens(&self, token: &'static str) {
         self.with(|state| state.token = Some(token));
@@ -131,7 +138,10 @@ async fn handle(
     };
     let how = header("content-type");
     state.programs.push(header("user-agent").to_owned());
-    match state.answer(&method, uri.path(), how, &body) {
+    let is_trial = uri
+        .query()
+        .is_some_and(|query| query.contains("dryRun=All"));
+    match state.answer(&method, uri.path(), how, &body, is_trial) {
         Ok(object) => axum::Json(object).into_response(),
         Err((code, reason)) => {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
@@ -151,6 +161,7 @@ impl Objects {
         path: &str,
         how: &str,
         body: &[u8],
+        is_trial: bool,
     ) -> Result<Value, Refusal> {
         self.requests.push(format!("{method} {path}"));
         if self.away || self.writes_left == Some(0) {
@@ -170,6 +181,15 @@ impl Objects {
             } else {
                 self.by_path.get(path).cloned().ok_or((404, "NotFound"))
             };
+        }
+        if let Some((_, code, word)) = self.refused.filter(|(part, ..)| path.contains(part)) {
+            return Err((code, word));
+        }
+        if is_trial {
+            let before = (self.by_path.clone(), self.version);
+            let written = self.write(method, path, how, body);
+            (self.by_path, self.version) = before;
+            return written;
         }
         let written = self.write(method, path, how, body)?;
         self.writes += 1;

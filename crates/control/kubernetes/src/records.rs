@@ -8,6 +8,7 @@
 //! when something is asked of them.
 
 mod commit;
+mod failure;
 mod node_pools;
 mod plan;
 
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use crate::convert;
 use crate::node_pool::NodePool;
 use crate::record_object::{RecordKind, RecordObject, kind_of, name_of};
+use failure::unavailable;
 pub(crate) use node_pools::{raw, revision};
 
 /// How many objects are asked for at a time.
@@ -246,31 +248,6 @@ impl Store for Records {
     fn store_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
-}
-
-/// The API server did not do it, for reasons that may pass.
-fn unavailable(kind: &str, name: &str, error: &kube::Error) -> StoreError {
-    let what = if name.is_empty() {
-        format!("the list of {kind}")
-    } else {
-        format!("{kind} {name}")
-    };
-    match error {
-        kube::Error::Api(status) if status.code == 404 && name.is_empty() => {
-            StoreError::Unavailable(format!(
-                "the cluster knows no {kind} of migpool.dev/v1alpha1: install migpool's chart with arm.enabled=true"
-            ))
-        }
-        error => StoreError::Unavailable(format!(
-            "the API server does not give or take {what}: {}",
-            crate::client::causes(error)
-        )),
-    }
-}
-
-/// Whether somebody else was faster.
-fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
 }
 
 #[cfg(test)]

@@ -472,6 +472,10 @@ pub enum StoreError {
         /// What the reader said.
         reason: String,
     },
+    /// The store works, and does not take what is asked: a rule of its own is against it. Nothing was changed, and asking again
+    /// does not help.
+    #[error("{0}")]
+    Refused(String),
     /// The store itself does not work: a full disk, no connection.
     #[error("{0}")]
     Unavailable(String),

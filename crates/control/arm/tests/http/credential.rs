@@ -58,6 +58,7 @@ async fn why_none_could_be_made_is_told() {
     let away = CredentialsError::Unavailable("the API server does not answer".to_owned());
     api.backend.set_kubeconfig(Err(away));
     let answer = list(&api, "listClusterUserCredential", "").await;
-    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.message().contains("does not answer"), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
 }

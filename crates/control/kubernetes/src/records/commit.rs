@@ -2,7 +2,8 @@
 //!
 //! The order makes every prefix of it harmless:
 //!
-//! 1. Every record is read, and held against what its change expects. Nothing was written yet.
+//! 1. Every record is read, and held against what its change expects. Node pools that others bring with them are tried on the API
+//!    server, which may be against them. Nothing was written yet.
 //! 2. Operations that begin are made. One that no record comes to name is ended by the operator; if the next step finds that
 //!    somebody was faster, it is taken back at once.
 //! 3. One change decides: it is written over the version that was read, and is all there is of most commits. A record that is
@@ -20,9 +21,10 @@ use kube::{Resource, ResourceExt};
 use pool::{Change, Expected, Kind, Operation, OperationStatus, Revision, StoreError};
 use serde_json::Value;
 
+use super::failure::{is_conflict, not_written};
 use super::node_pools::{parameters, revision};
 use super::plan::Plan;
-use super::{IMPLIED, Records, is_conflict, unavailable};
+use super::{IMPLIED, Records};
 use crate::node_pool::NodePool;
 use crate::record_object::{PendingPool, RecordKind, RecordObject, kind_of};
 
@@ -63,6 +65,11 @@ impl Records {
             }
         };
 
+        for index in &plan.rest {
+            if let Some((change, found)) = change(*index) {
+                self.try_out(change, found).await?;
+            }
+        }
         let mut begun = Vec::new();
         for index in &plan.begun {
             if let Some((change, found)) = change(*index) {
@@ -88,7 +95,7 @@ impl Records {
                 Ok(made) => note(index, made),
                 Err(error) => {
                     // Of one that was not answered nobody knows whether it was made.
-                    if matches!(error, StoreError::Conflict { .. }) {
+                    if matches!(error, StoreError::Conflict { .. } | StoreError::Refused(_)) {
                         self.take_back(begun).await;
                     }
                     return Err(error);
@@ -228,9 +235,25 @@ impl Records {
             if is_conflict(&error) {
                 conflict(kind.kind, &object.spec.path)
             } else {
-                unavailable(kind.name, &name, &error)
+                not_written(kind.name, &name, &error)
             }
         })
+    }
+
+    /// Whether the API server would take a node pool that is only written when all is decided.
+    async fn try_out(&self, change: &Change, found: &Found) -> Result<(), StoreError> {
+        let Change::Put {
+            kind, path, body, ..
+        } = change
+        else {
+            return Ok(());
+        };
+        let record = read(*kind, path, body)?;
+        let old = match found {
+            Found::Pool(object) => Some(&**object),
+            _ => None,
+        };
+        self.try_out_pool(old, &record, path).await
     }
 
     /// Writes the node pools that are pending at a record, and strikes them off. The answer is the record's version then.
@@ -308,7 +331,7 @@ impl Records {
         match self.api(of).delete(&name, &parameters).await {
             Ok(_) => Ok(()),
             Err(error) if is_conflict(&error) => Err(conflict(kind, &object.spec.path)),
-            Err(error) => Err(unavailable(of.name, &name, &error)),
+            Err(error) => Err(not_written(of.name, &name, &error)),
         }
     }
 }

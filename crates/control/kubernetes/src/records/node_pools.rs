@@ -1,10 +1,11 @@
 //! Node pools as ARM clients write them: what is asked goes into the spec, in one write with the operation that follows it.
 
 use kube::ResourceExt;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::PostParams;
 use pool::{Kind, RawRecord, Revision, StoreError};
 
-use super::{Records, is_conflict, unavailable};
+use super::Records;
+use super::failure::{is_conflict, is_taken, not_written, unavailable};
 use crate::convert;
 use crate::node_pool::{FINALIZER, NodePool};
 use crate::record_object::PendingPool;
@@ -38,26 +39,54 @@ impl Records {
         if self.pool_object(path).await?.is_some() {
             return Err(conflict());
         }
-        let spec = convert::object_spec(record, None);
         for name in convert::names(path) {
-            let mut object = NodePool::new(&name, spec.clone());
-            object.metadata = ObjectMeta {
-                finalizers: Some(vec![FINALIZER.to_owned()]),
-                ..object.metadata
-            };
+            let object = new_object(&name, record);
             match self.pools().create(&parameters(), &object).await {
                 Ok(made) => return Ok(made),
-                Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(error) if is_taken(&error) => {
                     let found = self.pools().get_opt(&name).await;
                     let found = found.map_err(|error| unavailable("NodePool", &name, &error))?;
                     if found.is_none_or(|found| is_at(&found, path)) {
                         return Err(conflict());
                     }
                 }
-                Err(error) => return Err(unavailable("NodePool", &name, &error)),
+                Err(error) => return Err(not_written("NodePool", &name, &error)),
             }
         }
         Err(conflict())
+    }
+
+    /// Whether the API server would take a pool in the place of `old`, or made anew.
+    pub(super) async fn try_out_pool(
+        &self,
+        old: Option<&NodePool>,
+        record: &pool::NodePool,
+        path: &str,
+    ) -> Result<(), StoreError> {
+        let trial = PostParams {
+            dry_run: true,
+            ..parameters()
+        };
+        let names = match old {
+            Some(object) => vec![object.name_any()],
+            None => convert::names(path).into(),
+        };
+        for name in names {
+            let tried = if let Some(object) = old {
+                let next = changed(object, record);
+                self.pools().replace(&name, &trial, &next).await
+            } else {
+                let object = new_object(&name, record);
+                self.pools().create(&trial, &object).await
+            };
+            match tried {
+                Ok(_) => return Ok(()),
+                // A name that is taken. What is really faster is seen when it is written.
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(not_written("NodePool", &name, &error)),
+            }
+        }
+        Ok(())
     }
 
     /// Asks for something of a pool, over the version that was read.
@@ -67,9 +96,7 @@ impl Records {
         record: &pool::NodePool,
         path: &str,
     ) -> Result<NodePool, StoreError> {
-        let mut next = object.clone();
-        next.spec = convert::object_spec(record, Some(&object.spec));
-        next.metadata.managed_fields = None;
+        let next = changed(object, record);
         let name = object.name_any();
         let written = self.pools().replace(&name, &parameters(), &next).await;
         written.map_err(|error| {
@@ -79,7 +106,7 @@ impl Records {
                     path: path.to_owned(),
                 }
             } else {
-                unavailable("NodePool", &name, &error)
+                not_written("NodePool", &name, &error)
             }
         })
     }
@@ -124,6 +151,21 @@ pub(super) fn parameters() -> PostParams {
         field_manager: Some(FRONT.to_owned()),
         ..PostParams::default()
     }
+}
+
+/// A pool's object that is to be made.
+fn new_object(name: &str, record: &pool::NodePool) -> NodePool {
+    let mut object = NodePool::new(name, convert::object_spec(record, None));
+    object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    object
+}
+
+/// A pool's object as somebody asks for it.
+fn changed(object: &NodePool, record: &pool::NodePool) -> NodePool {
+    let mut next = object.clone();
+    next.spec = convert::object_spec(record, Some(&object.spec));
+    next.metadata.managed_fields = None;
+    next
 }
 
 fn is_at(object: &NodePool, path: &str) -> bool {

@@ -270,6 +270,70 @@ async fn whoever_is_late_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_api_server_is_against_is_refused_and_nothing_of_it_stays() {
+    const WHY: &str = "admission webhook \"w\" denied the request: not on Fridays";
+    let world = World::new().await;
+    let refused = |error: StoreError| {
+        let is_refused = matches!(&error, StoreError::Refused(said) if said.contains(WHY));
+        assert!(is_refused, "{error:?}");
+    };
+    let mut pool = new_pool("c", "one");
+    let creating = ProvisioningState::Creating;
+    let (_, mut changes) = transition::begin(&world.records, &mut pool, creating, Timestamp::now())
+        .await
+        .unwrap();
+    changes.insert(0, Change::create(&pool).unwrap());
+    for part in ["nodepools", "resourcegroups"] {
+        world.api.refuse(Some((part, 403, WHY)));
+        let changes = match part {
+            "nodepools" => changes.clone(),
+            _ => vec![Change::create(&new_group()).unwrap()],
+        };
+        refused(world.records.commit(changes).await.unwrap_err());
+    }
+    assert!(world.in_progress().await.is_empty());
+
+    // A cluster is not made without the pools that were asked for with it, and is not changed without theirs.
+    world.api.refuse(Some(("nodepools", 403, WHY)));
+    let (_, changes) = world.creation("c").await;
+    let before = world.api.writes();
+    refused(world.records.commit(changes).await.unwrap_err());
+    assert_eq!(world.api.writes(), before);
+    world.api.refuse(None);
+    let (_, changes) = world.creation("c").await;
+    world.records.commit(changes).await.unwrap();
+    let pools = world.pools(&cluster_key("c")).await;
+    assert_eq!(pools.len(), 2);
+
+    world.api.refuse(Some(("nodepools", 403, WHY)));
+    let cluster = world.get::<Cluster>(&cluster_key("c")).await.unwrap();
+    let mut record = pools[0].clone();
+    record.spec.count = 2;
+    let stored = world.get::<pool::NodePool>(&record.key).await.unwrap();
+    let changes = vec![
+        Change::update(&cluster.record, cluster.revision).unwrap(),
+        Change::update(&record, stored.revision).unwrap(),
+    ];
+    let before = world.api.writes();
+    refused(world.records.commit(changes).await.unwrap_err());
+    assert_eq!(world.api.writes(), before);
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_or_forbids_is_no_refusal() {
+    let world = World::new().await;
+    let create = || vec![Change::create(&new_group()).unwrap()];
+    world
+        .api
+        .refuse(Some(("resourcegroups", 403, "User \"u\" cannot create")));
+    let error = world.records.commit(create()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    world.api.set_away(true);
+    let error = world.records.commit(create()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn pools_of_two_clusters_may_have_one_name() {
     let world = World::new().await;
     for cluster in ["east", "west"] {
