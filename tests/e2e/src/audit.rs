@@ -21,6 +21,8 @@ pub(crate) struct Audit {
 pub(crate) struct Request {
     /// Whose: `system:serviceaccount:NAMESPACE:NAME`.
     pub(crate) user: String,
+    /// What the program calls itself: `migpool-operator/VERSION`.
+    pub(crate) program: String,
     /// The pod that asked, where its token says so.
     pub(crate) pod: String,
     /// `get`, `list`, `watch`, `create`, `patch` ..
@@ -140,6 +142,7 @@ impl Request {
         let path = line.request_uri.split('?').next().unwrap_or_default();
         Self {
             user: line.user.username,
+            program: line.user_agent,
             pod: line.user.extra.pod.into_iter().next().unwrap_or_default(),
             verb: line.verb,
             group: of.api_group,
@@ -187,15 +190,15 @@ mod tests {
         let line = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"x",
             "stage":"ResponseComplete","requestURI":"/api/v1/nodes/n/status?fieldManager=m","verb":"patch",
             "user":{"username":"system:serviceaccount:default:migpool","extra":
-            {"authentication.kubernetes.io/pod-name":["migpool-x"]}},"sourceIPs":["10.0.0.1"],
+            {"authentication.kubernetes.io/pod-name":["migpool-x"]}},"sourceIPs":["10.0.0.1"],"userAgent":"migpool/0.1.0",
             "objectRef":{"resource":"nodes","name":"n","apiVersion":"v1","subresource":"status"},
             "responseStatus":{"metadata":{},"code":200},
             "requestReceivedTimestamp":"2026-11-28T16:16:57.000001Z","stageTimestamp":"2026-11-28T16:16:57.000003Z"}"#;
         let request = Request::of(serde_json::from_str(line).unwrap());
         assert_eq!(request.user, user("default", "migpool"));
         assert_eq!(
-            (&*request.pod, &*request.resource),
-            ("migpool-x", "nodes/status")
+            (&*request.program, &*request.pod, &*request.resource),
+            ("migpool/0.1.0", "migpool-x", "nodes/status")
         );
         assert_eq!(request.answered - request.received, 2);
         assert!(request.writes());

@@ -9,7 +9,7 @@ mod held;
 mod shell;
 mod up;
 
-pub(crate) use front::{Front, sweep};
+pub(crate) use front::{FRONT, Front, sweep};
 pub(crate) use shell::Shell;
 pub(crate) use up::Up;
 

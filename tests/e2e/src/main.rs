@@ -11,7 +11,8 @@
 //! and has several clusters where tests run side by side.
 //!
 //! Node pools have [`pools`] and [`operators`]; where more nodes are needed than there are, a [`fleet`] of simulated ones.
-//! [`inside`] is how this program asks the API server by itself, [`history`] and [`audit`] are what was seen meanwhile.
+//! [`inside`] is how this program asks the API server by itself, [`history`] and [`audit`] are what was seen meanwhile,
+//! and [`rights`] holds that against what roles allow.
 //! [`azure`] is migpool's front for Azure's clients, and those clients.
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ mod plugin;
 mod pods;
 mod pools;
 mod recording;
+mod rights;
 mod scaling;
 mod seen;
 mod stage;

@@ -107,6 +107,15 @@ pub(crate) fn kill(world: &World, pod: &Pod) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Deletes the Lease, and waits until an operator acts by a new one.
+///
+/// # Errors
+/// None does.
+pub(crate) fn lose_lease(world: &World) -> anyhow::Result<()> {
+    world.kubectl(&["delete", "lease", LEASE, "--namespace", NAMESPACE])?;
+    acts(world)
+}
+
 /// Keeps the agents of the release to one node, or to all that have boards again.
 ///
 /// # Errors

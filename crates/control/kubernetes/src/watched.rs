@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
+use pool::Kind;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,9 @@ pub(crate) struct Watched {
 impl Watched {
     pub(crate) fn start(client: &Client, arm: bool, stop: &CancellationToken) -> Self {
         let changed = watch::Sender::new(0);
-        let kinds = KINDS.iter().filter(|_| arm);
+        // Deployments are the fronts' alone, until their group goes.
+        let is_watched = |kind: &&RecordKind| arm && kind.kind != Kind::Deployment;
+        let kinds = KINDS.iter().filter(is_watched);
         let strip = |object: &mut RecordObject| object.metadata.managed_fields = None;
         Self {
             nodes: follow(client, (), view::strip_node, &changed, stop),

@@ -12,8 +12,8 @@ use crate::operators;
 use crate::wait::{LATER, SOON, until};
 use crate::world::{NAMESPACE, World};
 
-/// The front's Deployment, Service and Secret.
-const FRONT: &str = "migpool-arm";
+/// The front's Deployment, Service and Secret, and its service account.
+pub(crate) const FRONT: &str = "migpool-arm";
 
 /// What it keeps beside node pools.
 const RECORDS: [&str; 4] = [
@@ -44,13 +44,15 @@ impl<'w> Front<'w> {
         let server = config["clusters"][0]["cluster"]["server"]
             .as_str()
             .context("the kubeconfig names no server")?;
-        operators::install(
-            world,
-            &[
-                "arm.enabled=true",
-                &format!("arm.credentials.server={server}"),
-            ],
-        )?;
+        Self::install_with(world, &[&format!("arm.credentials.server={server}")])
+    }
+
+    /// Installs the chart with it and these values, and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub(crate) fn install_with(world: &'w World, values: &[&str]) -> anyhow::Result<Self> {
+        operators::install(world, &[&["arm.enabled=true"], values].concat())?;
         let deployment = format!("deployment/{FRONT}");
         world.kubectl(&["rollout", "status", &deployment, "--timeout=240s"])?;
         let home = world.scratch().join("front");

@@ -8,6 +8,7 @@ mod deployments;
 mod node_pools;
 mod on_cluster;
 mod openapi;
+mod rights;
 mod sdk;
 mod sign_in;
 mod versions;
@@ -33,7 +34,7 @@ pub(super) fn alone() -> Vec<Alone> {
 
 /// On a cluster.
 pub(super) fn tests() -> Vec<Test> {
-    [article::TESTS, on_cluster::TESTS].concat()
+    [article::TESTS, on_cluster::TESTS, rights::TESTS].concat()
 }
 
 /// Which group and cluster az's `aks` commands are about.

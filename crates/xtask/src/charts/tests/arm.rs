@@ -59,8 +59,8 @@ fn the_front_has_no_right_that_its_values_do_not_need() {
         return;
     };
     let expected = [
+        "get create update delete operations",
         "get list create update delete armdeployments",
-        "get list create update delete operations",
         "get list create update managedclusters",
         "get list create update nodepools",
         "get list create update resourcegroups",

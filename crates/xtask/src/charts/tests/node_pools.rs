@@ -269,10 +269,10 @@ fn the_operator_has_no_right_that_its_values_do_not_need() {
     ];
     assert_eq!(more(&arguments), machines);
     let records = [
-        "get list watch create update delete armdeployments",
-        "get list watch create update delete managedclusters",
-        "get list watch create update delete operations",
-        "get list watch create update delete resourcegroups",
+        "get list delete armdeployments",
+        "get list watch delete resourcegroups",
+        "get list watch update delete managedclusters",
+        "get list watch update delete operations",
         "list watch patch get create update delete nodepools",
     ];
     let arguments = [

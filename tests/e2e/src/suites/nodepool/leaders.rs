@@ -200,6 +200,7 @@ mod tests {
 
     fn request(at: i64, pod: &str, resource: &str) -> Request {
         Request {
+            program: String::new(),
             user: String::new(),
             pod: pod.to_owned(),
             verb: "patch".to_owned(),
