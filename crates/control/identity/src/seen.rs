@@ -63,6 +63,7 @@ impl Seen {
         }
         seen.insert(token, signed);
     }
+
     /// How many are remembered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
