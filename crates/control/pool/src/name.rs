@@ -50,7 +50,8 @@ macro_rules! name {
             type Error = Invalid;
 
             fn try_from(text: String) -> Result<Self, Invalid> {
-                text.parse()
+                $check(&text)?;
+                Ok(Self(text))
             }
         }
 
@@ -149,7 +150,7 @@ fn check_subscription(text: &str) -> Result<(), Invalid> {
 }
 
 fn check_group(text: &str) -> Result<(), Invalid> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.()".contains(c);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '(' | ')');
     if !text.is_empty() && text.len() <= 90 && text.chars().all(allowed) && !text.ends_with('.') {
         return Ok(());
     }
@@ -199,7 +200,7 @@ fn check_pool(text: &str) -> Result<(), Invalid> {
 }
 
 fn check_deployment(text: &str) -> Result<(), Invalid> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.()".contains(c);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '(' | ')');
     if !text.is_empty() && text.len() <= 64 && text.chars().all(allowed) {
         return Ok(());
     }
