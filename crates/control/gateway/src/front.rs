@@ -115,8 +115,8 @@ impl Front {
             };
             let mut entry = AuditEntry {
                 time,
-                request_id: ids.request.to_string(),
-                correlation_id: ids.correlation.to_string(),
+                request_id: ids.request,
+                correlation_id: ids.correlation,
                 peer: address.to_string(),
                 principal_id: None,
                 principal: None,
@@ -143,8 +143,8 @@ impl Front {
     ) {
         let entry = AuditEntry {
             time: Timestamp::now(),
-            request_id: ids.request.to_string(),
-            correlation_id: ids.correlation.to_string(),
+            request_id: ids.request,
+            correlation_id: ids.correlation,
             peer: address.to_string(),
             principal_id: None,
             principal: None,
@@ -294,7 +294,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, &'static str> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let value = match (all.next(), all.next()) {
         (None, _) => return Err("The 'Authorization' header is missing."),
-        (Some(value), None) => value.to_str().map_err(|_| FORMAT)?,
+        // `to_str` goes by bytes, and a token is long. One that is no ASCII is not a token: it is refused as such.
+        (Some(value), None) => str::from_utf8(value.as_bytes()).map_err(|_| FORMAT)?,
         (Some(_), Some(_)) => return Err(FORMAT),
     };
     match value.split_once(' ') {

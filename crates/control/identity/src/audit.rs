@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::id::PrincipalId;
 use crate::principal::Principal;
@@ -32,6 +33,9 @@ const WAITING: usize = 1024;
 
 /// The longest path that is written, in bytes.
 const LONGEST_PATH: usize = 2048;
+
+/// Room for an entry of usual length, in bytes.
+const LINE: usize = 768;
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -52,9 +56,9 @@ pub struct AuditEntry {
     /// When it came.
     pub time: Timestamp,
     /// Its own id (`x-ms-request-id`).
-    pub request_id: String,
+    pub request_id: Uuid,
     /// The id that all requests of one undertaking have (`x-ms-correlation-request-id`).
-    pub correlation_id: String,
+    pub correlation_id: Uuid,
     /// The address that it came from.
     pub peer: String,
     /// The principal's id, if it is known.
@@ -135,13 +139,11 @@ impl AuditLog {
     /// Writes an entry down. In a file it is there when this returns, and stays there if the process is killed; it is not waited
     /// for the disk. To standard output it is on its way, or was written if many are waiting.
     pub async fn record(&self, entry: AuditEntry) {
-        let mut line = match serde_json::to_vec(&entry) {
-            Ok(line) => line,
-            Err(error) => {
-                tracing::error!(%error, "an entry of the audit log can't be written");
-                return;
-            }
-        };
+        let mut line = Vec::with_capacity(LINE);
+        if let Err(error) = serde_json::to_writer(&mut line, &entry) {
+            tracing::error!(%error, "an entry of the audit log can't be written");
+            return;
+        }
         line.push(b'\n');
         match &self.0 {
             Way::Directly(log) => {

@@ -107,6 +107,9 @@ pub(crate) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.split('/')
         .map(|segment| {
+            if is_plain(segment) {
+                return Some(Cow::Borrowed(segment));
+            }
             let segment = percent_decode_str(segment).decode_utf8().ok()?;
             let odd = matches!(&*segment, "" | "." | "..")
                 || segment.contains(['/', '\\'])
@@ -114,6 +117,12 @@ pub(crate) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
             (!odd).then_some(segment)
         })
         .collect()
+}
+
+/// Whether a segment is of letters, digits and hyphens alone, so that there is nothing to decode and nothing odd in it.
+fn is_plain(segment: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !segment.is_empty() && segment.bytes().all(is_plain)
 }
 
 impl fmt::Display for RoleScope {

@@ -11,8 +11,8 @@ use crate::principal::PrincipalKind;
 fn entry(path: &str) -> AuditEntry {
     AuditEntry {
         time: "2026-03-01T12:00:00Z".parse().expect("a time"),
-        request_id: "r".to_owned(),
-        correlation_id: "c".to_owned(),
+        request_id: Uuid::from_u128(1),
+        correlation_id: Uuid::from_u128(2),
         peer: "127.0.0.1:5000".to_owned(),
         principal_id: None,
         principal: None,
@@ -51,7 +51,8 @@ async fn each_request_is_a_line_that_says_who_did_what_and_what_came_of_it() {
     assert_eq!(
         lines[0],
         serde_json::json!({
-            "time": "2026-03-01T12:00:00Z", "requestId": "r", "correlationId": "c", "peer": "127.0.0.1:5000",
+            "time": "2026-03-01T12:00:00Z", "requestId": "00000000-0000-0000-0000-000000000001",
+            "correlationId": "00000000-0000-0000-0000-000000000002", "peer": "127.0.0.1:5000",
             "principalId": "00000000-0000-0000-0000-000000000000", "principal": "ci\n{\"evil\":1}",
             "method": "GET", "path": "/subscriptions", "action": "read", "outcome": "denied", "status": 403,
             "durationMicroseconds": 2000,
