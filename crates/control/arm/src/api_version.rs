@@ -75,10 +75,21 @@ struct Versions {
     version: Option<String>,
 }
 
+/// The version of a query that has nothing else, and nothing to decode: that of nearly every request.
+fn alone(query: &str) -> Option<&str> {
+    let version = query.strip_prefix("api-version=")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (!version.is_empty() && version.bytes().all(is_plain)).then_some(version)
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for ApiVersion {
     type Rejection = ArmError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ArmError> {
+        let provider = Provider::of(parts.uri.path());
+        if let Some(version) = alone(parts.uri.query().unwrap_or_default()) {
+            return Self::parse(version, provider);
+        }
         let Query(versions) = Query::<Versions>::from_request_parts(parts, state)
             .await
             .map_err(|error| ArmError::bad_path(&error.to_string()))?;
@@ -86,7 +97,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ApiVersion {
             .version
             .filter(|version| !version.is_empty())
             .ok_or_else(ArmError::missing_api_version)?;
-        Self::parse(&version, Provider::of(parts.uri.path()))
+        Self::parse(&version, provider)
     }
 }
 
@@ -111,6 +122,22 @@ mod tests {
             "2024-10-02-PREVIEW",
         ] {
             assert!(of(version).is_some(), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_version_alone_is_what_the_query_says() {
+        assert_eq!(alone("api-version=2026-06-01"), Some("2026-06-01"));
+        for query in [
+            "",
+            "api-version=",
+            "api-version=2026%2D06-01",
+            "api-version=2026-06-01&api-version=2026-06-01",
+            "api-version=2026-06-01&x=y",
+            "x=y&api-version=2026-06-01",
+            "API-version=2026-06-01",
+        ] {
+            assert_eq!(alone(query), None, "{query}");
         }
     }
 

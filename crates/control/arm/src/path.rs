@@ -26,7 +26,7 @@ pub(crate) fn in_one_case<T>(mut request: Request<T>) -> Request<T> {
     };
     let mut parts = uri.clone().into_parts();
     // Changing ASCII letters' case can't make a valid path invalid; if it ever did, the path stays as it was.
-    if let Ok(path) = PathAndQuery::from_str(&path) {
+    if let Ok(path) = PathAndQuery::try_from(path) {
         parts.path_and_query = Some(path);
         if let Ok(uri) = Uri::from_parts(parts) {
             *request.uri_mut() = uri;
