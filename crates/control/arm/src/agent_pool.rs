@@ -6,7 +6,6 @@ pub(crate) mod machine;
 pub(crate) mod put;
 pub(crate) mod upgrade;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::{ETAG, WARNING};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -25,8 +24,8 @@ use crate::paging::Paging;
 use crate::path::At;
 use crate::properties::{self, Within};
 use crate::resource_group::find as find_group;
-use crate::types::AgentPool;
-use crate::{etag, managed_cluster};
+use crate::types::{AgentPool, AgentPoolProperties};
+use crate::{body, etag, managed_cluster};
 
 pub(crate) use delete::delete;
 pub(crate) use put::{change_of, new, profile, put};
@@ -36,17 +35,23 @@ const TYPE: &str = "Microsoft.ContainerService/managedClusters/agentPools";
 const PAGE: usize = 200;
 const X_MS_WARNING: HeaderName = HeaderName::from_static("x-ms-warning");
 
-fn resource(stored: &Stored<NodePool>, within: Within<'_>) -> AgentPool {
+fn resource(key: &PoolKey, properties: AgentPoolProperties) -> AgentPool {
     AgentPool {
-        id: stored.record.key.to_string(),
-        name: stored.record.key.pool.to_string(),
+        id: key.to_string(),
+        name: key.pool.to_string(),
         kind: TYPE.to_owned(),
         location: None,
         tags: None,
         e_tag: None,
-        properties: properties::write(stored, within),
+        properties,
         extra: Map::new(),
     }
+}
+
+/// A pool that nobody needs any more.
+fn last(stored: Stored<NodePool>, within: Within<'_>) -> AgentPool {
+    let key = stored.record.key.clone();
+    resource(&key, properties::write_last(stored, within))
 }
 
 /// A pool as its GET shows it.
@@ -59,12 +64,13 @@ pub(crate) fn body<S: NodeProvider>(
         cluster,
         versions: &provider.versions(),
     };
-    resource(stored, within)
+    resource(&stored.record.key, properties::write(stored, within))
 }
 
-fn answer(status: StatusCode, stored: &Stored<NodePool>, within: Within<'_>) -> Response {
-    let mut response = (status, Json(resource(stored, within))).into_response();
-    set_etag(response.headers_mut(), stored.revision);
+fn answer(status: StatusCode, stored: Stored<NodePool>, within: Within<'_>) -> Response {
+    let revision = stored.revision;
+    let mut response = (status, body::Resource(last(stored, within))).into_response();
+    set_etag(response.headers_mut(), revision);
     response
 }
 
@@ -121,15 +127,14 @@ pub(crate) async fn list<B: Backend>(
 ) -> Result<Response, ArmError> {
     let scope = Scope::cluster(&key);
     let after = paging.after(&scope)?;
-    let cluster = managed_cluster::find(&*app.backend, &key).await?;
     let within = Within {
-        cluster: cluster.record.power,
+        cluster: managed_cluster::power_of(&*app.backend, &key).await?,
         versions: &app.backend.versions(),
     };
     let page = app.backend.list_page::<NodePool>(&scope, after, PAGE);
     let page = page.await?;
-    let pool = |stored| resource(stored, within);
-    let pools = page.records.iter().map(pool).collect();
+    let pool = |stored| last(stored, within);
+    let pools = page.records.into_iter().map(pool).collect();
     Ok(paging.answer(pools, page.next.as_deref(), &page.unreadable))
 }
 
@@ -138,13 +143,13 @@ pub(crate) async fn show<B: Backend>(
     _: ApiVersion,
     At(key): At<PoolKey>,
 ) -> Result<Response, ArmError> {
-    let cluster = managed_cluster::find(&*app.backend, &key.cluster).await?;
+    let cluster = managed_cluster::power_of(&*app.backend, &key.cluster).await?;
     let stored = find(&*app.backend, &key).await?;
     let within = Within {
-        cluster: cluster.record.power,
+        cluster,
         versions: &app.backend.versions(),
     };
-    Ok(answer(StatusCode::OK, &stored, within))
+    Ok(answer(StatusCode::OK, stored, within))
 }
 
 /// Commits changes, the first of which is the pool's.

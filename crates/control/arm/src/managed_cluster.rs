@@ -13,10 +13,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
 use pool::{
-    Change, Cluster, ClusterKey, GroupKey, Key, NodePool, NodeProvider, Revision, Scope, Store,
-    StoreError, Stored, SubscriptionId, Versions,
+    Change, Cluster, ClusterKey, GroupKey, Key, NodePool, NodeProvider, PowerState, Revision,
+    Scope, Store, StoreError, Stored, SubscriptionId, Versions,
 };
 
 use crate::agent_pool::{self, set_etag};
@@ -77,12 +78,34 @@ pub(crate) async fn find<S: Store>(
     store: &S,
     key: &ClusterKey,
 ) -> Result<Stored<Cluster>, ArmError> {
-    if let Some(stored) = store.get::<Cluster>(key).await? {
-        return Ok(stored);
+    match store.get::<Cluster>(key).await? {
+        Some(stored) => Ok(stored),
+        None => Err(missing(store, key).await),
     }
-    // A group goes after its clusters. Only who misses one is told which of the two is not there.
-    resource_group::find(store, &key.group).await?;
-    Err(ArmError::cluster_not_found(key))
+}
+
+/// The cluster's power, if the cluster is there: a pool shows nothing else of it.
+pub(crate) async fn power_of<S: Store>(
+    store: &S,
+    key: &ClusterKey,
+) -> Result<PowerState, ArmError> {
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(default)]
+        power: PowerState,
+    }
+    match store.get_part::<Cluster, Part>(key).await? {
+        Some(cluster) => Ok(cluster.power),
+        None => Err(missing(store, key).await),
+    }
+}
+
+/// A group goes after its clusters. Only who misses one is told which of the two is not there.
+async fn missing<S: Store>(store: &S, key: &ClusterKey) -> ArmError {
+    match resource_group::find(store, &key.group).await {
+        Ok(_) => ArmError::cluster_not_found(key),
+        Err(error) => error,
+    }
 }
 
 async fn listed<S: Store + NodeProvider>(

@@ -215,6 +215,24 @@ pub(crate) fn list(field: &str, value: Value) -> Result<Vec<String>, ArmError> {
 
 /// Writes the properties of an agent pool.
 pub(crate) fn write(stored: &Stored<NodePool>, within: Within<'_>) -> AgentPoolProperties {
+    let extra = &stored.record.spec.extra;
+    let shown = extra.iter().filter(|(name, _)| is_shown(name));
+    let extra = shown.map(|(name, value)| (name.clone(), value.clone()));
+    AgentPoolProperties {
+        extra: extra.collect(),
+        ..write_known(stored, within)
+    }
+}
+
+/// The same of a pool that nobody needs any more: the fields that are kept are not copied.
+pub(crate) fn write_last(mut stored: Stored<NodePool>, within: Within<'_>) -> AgentPoolProperties {
+    let known = write_known(&stored, within);
+    let mut extra = std::mem::take(&mut stored.record.spec.extra);
+    extra.retain(|name, _| is_shown(name));
+    AgentPoolProperties { extra, ..known }
+}
+
+fn write_known(stored: &Stored<NodePool>, within: Within<'_>) -> AgentPoolProperties {
     let pool = &stored.record;
     let spec = &pool.spec;
     let scaling = spec.auto_scaling;
@@ -243,18 +261,13 @@ pub(crate) fn write(stored: &Stored<NodePool>, within: Within<'_>) -> AgentPoolP
         provisioning_state: Some(pool.provisioning_state.to_string()),
         provisioning_message: some(pool.message.clone(), pool.message.is_empty()),
         e_tag: Some(etag::of(stored.revision)),
-        extra: extra(spec),
+        extra: Map::new(),
     }
 }
 
-/// The fields that are kept, save for those that are written from what they mean.
-fn extra(spec: &NodePoolSpec) -> Map<String, Value> {
-    let is_kept = |name: &String| kept::KEPT.iter().any(|(field, _)| field == name);
-    spec.extra
-        .iter()
-        .filter(|(name, _)| is_kept(name) && *name != ORCHESTRATOR_VERSION)
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+/// Whether a field that is kept is written as it is, and not from what it means.
+fn is_shown(name: &str) -> bool {
+    kept::is_kept(name) && name != ORCHESTRATOR_VERSION
 }
 
 fn some<T>(value: T, empty: bool) -> Option<T> {

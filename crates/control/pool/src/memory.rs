@@ -8,6 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
 use crate::Invalid;
@@ -159,6 +160,15 @@ impl Store for MemoryBackend {
         let state = self.lock();
         let raw = state.records.get(&(R::KIND, path.to_owned()));
         raw.map(Stored::of).transpose()
+    }
+
+    async fn get_part<R: Record, T: DeserializeOwned + Send>(
+        &self,
+        key: &R::Key,
+    ) -> Result<Option<T>, StoreError> {
+        let state = self.lock();
+        let raw = state.records.get(&(R::KIND, key.path()));
+        raw.map(RawRecord::part).transpose()
     }
 
     async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {

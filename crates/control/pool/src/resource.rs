@@ -215,6 +215,12 @@ impl NodePoolSpec {
         self.machines.vm_size()
     }
 
+    /// Whether its nodes get a layout, of slices.
+    #[must_use]
+    pub fn is_sliced(&self) -> bool {
+        self.layouts.is_some() || self.gpu_instance_profile.is_some()
+    }
+
     /// The layout that every node of the pool gets: `None` without MIG.
     #[must_use]
     pub fn node_layout(&self) -> Option<NodeLayout> {

@@ -127,6 +127,17 @@ pub struct RawRecord {
     pub body: Value,
 }
 
+impl RawRecord {
+    /// The fields of it that `T` reads.
+    pub(crate) fn part<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        T::deserialize(&self.body).map_err(|error| StoreError::Unreadable {
+            kind: self.kind,
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })
+    }
+}
+
 /// A record with its revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored<R> {
@@ -140,17 +151,10 @@ impl<R: Record> Stored<R> {
     /// Reads a record that is kept as JSON in memory, and copies nothing but what it needs.
     #[cfg(feature = "memory")]
     pub(crate) fn of(raw: &RawRecord) -> Result<Self, StoreError> {
-        match R::deserialize(&raw.body) {
-            Ok(record) => Ok(Self {
-                record,
-                revision: raw.revision,
-            }),
-            Err(error) => Err(StoreError::Unreadable {
-                kind: raw.kind,
-                path: raw.path.clone(),
-                reason: error.to_string(),
-            }),
-        }
+        Ok(Self {
+            record: raw.part()?,
+            revision: raw.revision,
+        })
     }
 }
 
@@ -364,6 +368,18 @@ pub trait Store: Send + Sync + 'static {
         path: &str,
     ) -> impl Future<Output = Result<Option<Stored<R>>, StoreError>> + Send {
         async move { self.read(R::KIND, path).await?.map(typed).transpose() }
+    }
+
+    /// Some fields of one record: those that `T` reads.
+    fn get_part<R: Record, T: DeserializeOwned + Send>(
+        &self,
+        key: &R::Key,
+    ) -> impl Future<Output = Result<Option<T>, StoreError>> + Send {
+        let path = key.path();
+        async move {
+            let raw = self.read(R::KIND, &path).await?;
+            raw.as_ref().map(RawRecord::part).transpose()
+        }
     }
 
     /// A [page](Self::page) of records.

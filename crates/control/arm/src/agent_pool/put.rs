@@ -49,8 +49,9 @@ pub(crate) async fn put<B: Backend>(
         cluster: put.cluster.power,
         versions: &store.versions(),
     };
-    let mut response = answer(put.status, &put.pool, within);
-    if let Some(id) = put.pool.record.operation {
+    let operation = put.pool.record.operation;
+    let mut response = answer(put.status, put.pool, within);
+    if let Some(id) = operation {
         let subscription = &key.cluster.group.subscription;
         origin.operation(
             response.headers_mut(),

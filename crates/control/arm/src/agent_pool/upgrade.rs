@@ -115,7 +115,7 @@ pub(crate) async fn node_image<B: Backend>(
                     cluster: cluster.record.power,
                     versions: &app.backend.versions(),
                 };
-                let mut response = answer(StatusCode::ACCEPTED, &stored, within);
+                let mut response = answer(StatusCode::ACCEPTED, stored, within);
                 let subscription = &key.cluster.group.subscription;
                 let location = &cluster.record.location;
                 let id = operation.key.id;

@@ -155,7 +155,7 @@ pub(super) fn settle(
 /// What was kept, with the strategy for pools that have slices to show.
 pub(super) fn write(spec: &NodePoolSpec) -> Option<GpuProfile> {
     let kept = spec.extra.get(FIELD).cloned();
-    let sliced = spec.node_layout().is_some();
+    let sliced = spec.is_sliced();
     if !sliced && kept.is_none() && spec.mig_strategy == mig::MigStrategy::Single {
         return None;
     }

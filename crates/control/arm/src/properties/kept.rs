@@ -32,7 +32,7 @@ impl Kind {
     }
 }
 
-/// Fields that mean nothing here. `gpuProfile` is read by itself, and only what is left of it is kept.
+/// Fields that mean nothing here, in order. `gpuProfile` is read by itself, and only what is left of it is kept.
 pub(super) const KEPT: &[(&str, Kind)] = &[
     ("artifactStreamingProfile", Kind::Object),
     ("availabilityZones", Kind::List),
@@ -79,6 +79,11 @@ pub(super) const KEPT: &[(&str, Kind)] = &[
     ("windowsProfile", Kind::Object),
     ("workloadRuntime", Kind::Text),
 ];
+
+/// Whether a field is one of them, as it is spelled.
+pub(super) fn is_kept(name: &str) -> bool {
+    KEPT.binary_search_by_key(&name, |(field, _)| field).is_ok()
+}
 
 /// Those that AKS does not let anybody change.
 const IMMUTABLE: &[&str] = &[
@@ -292,6 +297,13 @@ pub(super) fn check_together(spec: &NodePoolSpec) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_field_that_is_kept_is_found() {
+        assert!(KEPT.iter().all(|(field, _)| is_kept(field)));
+        assert!(!is_kept("gpuProfile"));
+        assert!(!is_kept("OSType"), "as it is spelled");
+    }
 
     #[test]
     fn a_pool_that_was_made_elsewhere_has_the_defaults() {
