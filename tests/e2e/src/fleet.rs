@@ -12,7 +12,7 @@ use anyhow::ensure;
 use futures::{StreamExt, TryStreamExt, stream};
 use gpu_node::GpuNode;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -154,19 +154,7 @@ impl<'w> Fleet<'w> {
 /// They stay.
 pub(crate) fn sweep(world: &World) -> anyhow::Result<()> {
     world.cluster().kwok().stop()?;
-    let selector = format!("{}={}", LABEL.0, LABEL.1);
-    let nodes = world.kubectl(&["get", "nodes", "--output=name", "--selector", &selector])?;
-    if !nodes.is_empty() {
-        // One request, and not one for each.
-        let nodes = format!("/api/v1/nodes?labelSelector={}%3D{}", LABEL.0, LABEL.1);
-        world.kubectl(&["delete", "--raw", &nodes])?;
-        until("the simulated nodes to go", LATER, || {
-            let left = world.names_of("nodes")?;
-            let left = left.iter().filter(|name| name.starts_with("node/fleet-"));
-            ensure!(left.count() == 0, "some are left");
-            Ok(())
-        })?;
-    }
+    inside(world, delete_nodes)?;
     Ok(world.cluster().wait_for_nodes(None)?)
 }
 
@@ -181,6 +169,32 @@ async fn make_nodes(client: Client, count: usize) -> anyhow::Result<()> {
         }
     };
     stream::iter((0..count).map(create))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
+}
+
+/// One by one: for a request that deletes them all the API server has a minute, and thousands take longer.
+async fn delete_nodes(client: Client) -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(client);
+    let selector = format!("{}={}", LABEL.0, LABEL.1);
+    let there = nodes
+        .list_metadata(&ListParams::default().labels(&selector))
+        .await?;
+    let names = there
+        .items
+        .into_iter()
+        .filter_map(|node| node.metadata.name);
+    let delete = |name: String| {
+        let nodes = &nodes;
+        async move {
+            match nodes.delete(&name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                deleted => Ok(drop(deleted?)),
+            }
+        }
+    };
+    stream::iter(names.map(delete))
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await

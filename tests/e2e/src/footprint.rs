@@ -50,6 +50,11 @@ pub(crate) fn working_set(world: &World, pod: &Pod) -> anyhow::Result<f64> {
                 pod.line()
             )
         })?;
+    ensure!(
+        bytes > 0.0,
+        "the kubelet of {node} has not looked at {} yet: it tells a working set of 0",
+        pod.line()
+    );
     Ok(bytes / 1024.0 / 1024.0)
 }
 

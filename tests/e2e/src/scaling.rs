@@ -203,6 +203,9 @@ pub(crate) fn measure(world: &World, nodes: usize) -> anyhow::Result<Figures> {
         requests: audit::counted(&requests),
         is_release,
     };
+    for line in figures.lines() {
+        world.log(&line);
+    }
     let after = operators::leader(world)?;
     ensure!(
         (&after.uid, after.restarts) == (&operator.uid, operator.restarts),
