@@ -189,9 +189,10 @@ async fn delete_nodes(client: Client) -> anyhow::Result<()> {
         let nodes = &nodes;
         async move {
             match nodes.delete(&name, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                deleted => Ok(drop(deleted?)),
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                deleted => drop(deleted?),
             }
+            anyhow::Ok(())
         }
     };
     stream::iter(names.map(delete))
