@@ -1,7 +1,5 @@
 //! The records that are kept: resource groups, clusters, node pools.
 
-mod spec;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -134,7 +132,6 @@ pub struct NodePool {
 
 /// What is wanted of a node pool. Made by [`crate::validation::node_pool`], so that it makes sense.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "spec::Kept")]
 pub struct NodePoolSpec {
     /// How many nodes.
     pub count: u32,
