@@ -6,6 +6,7 @@ pub(crate) mod machine;
 pub(crate) mod put;
 pub(crate) mod upgrade;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::header::{ETAG, WARNING};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -25,7 +26,7 @@ use crate::path::At;
 use crate::properties::{self, Within};
 use crate::resource_group::find as find_group;
 use crate::types::{AgentPool, AgentPoolProperties};
-use crate::{body, etag, managed_cluster};
+use crate::{etag, managed_cluster};
 
 pub(crate) use delete::delete;
 pub(crate) use put::{change_of, new, profile, put};
@@ -69,7 +70,7 @@ pub(crate) fn body<S: NodeProvider>(
 
 fn answer(status: StatusCode, stored: Stored<NodePool>, within: Within<'_>) -> Response {
     let revision = stored.revision;
-    let mut response = (status, body::Resource(last(stored, within))).into_response();
+    let mut response = (status, Json(last(stored, within))).into_response();
     set_etag(response.headers_mut(), revision);
     response
 }

@@ -1,33 +1,12 @@
-//! The bodies of requests and answers.
+//! Request bodies.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use serde_json::{Map, Value};
 
 use crate::error::ArmError;
-
-/// Room for one resource, in bytes.
-const ROOM: usize = 2048;
-
-/// One resource as the body of an answer. What [`Json`] gives, but written into room that is there: its own grows with the answer.
-pub(crate) struct Resource<T>(pub(crate) T);
-
-impl<T: Serialize> IntoResponse for Resource<T> {
-    fn into_response(self) -> Response {
-        let mut text = Vec::with_capacity(ROOM);
-        if serde_json::to_writer(&mut text, &self.0).is_err() {
-            // Which says what is wrong with it.
-            return Json(self.0).into_response();
-        }
-        let kind = HeaderValue::from_static("application/json");
-        ([(CONTENT_TYPE, kind)], text).into_response()
-    }
-}
 
 /// A request's body: a JSON object.
 pub(crate) struct Body(pub(crate) Map<String, Value>);
