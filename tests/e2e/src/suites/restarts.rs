@@ -285,12 +285,7 @@ fn api_server(world: &World) -> Outcome {
     world.cluster().wait_for_api_server()?;
 
     // It catches up: the lost GPU's slices are out, the pods are the same, and new ones run.
-    until("49 slices that can be given", LATER, || {
-        let node = world.get(&["node", MIGNODE])?;
-        let amount = node["status"]["allocatable"][RESOURCE].as_str();
-        ensure!(amount == Some("49"), "allocatable {amount:?}");
-        Ok(())
-    })?;
+    comes_to_show(world, RESOURCE, "49")?;
     let now = stage.node.held()?;
     ensure!(
         now == held,
@@ -324,16 +319,21 @@ fn lost_track(world: &World) -> Outcome {
         "--patch",
         &json!({"status": {"capacity": {LEFT: "4"}}}).to_string(),
     ])?;
-    until("slices that nobody serves", LATER, || {
-        let node = world.get(&["node", MIGNODE])?;
-        let amount = node["status"]["allocatable"][LEFT].as_str();
-        ensure!(amount == Some("4"), "allocatable {amount:?}");
-        Ok(())
-    })?;
+    comes_to_show(world, LEFT, "4")?;
     world.kubectl(&["delete", "pod", &stage.agent()?.name, "--wait=true"])?;
     checks::allocatable(world, stage.node, LEFT, 0, LATER)?;
     checks::allocatable(world, stage.node, RESOURCE, COUNT, LATER)?;
     stage.no_slice_twice()
+}
+
+/// The node comes to show so many of a resource that can be given, whatever its kubelet says.
+fn comes_to_show(world: &World, resource: &str, amount: &str) -> Outcome {
+    until(&format!("{amount} of {resource}"), LATER, || {
+        let node = world.get(&["node", MIGNODE])?;
+        let shown = node["status"]["allocatable"][resource].as_str();
+        ensure!(shown == Some(amount), "allocatable {shown:?}");
+        Ok(())
+    })
 }
 
 /// An API server that is stopped, for as long as this lives.
