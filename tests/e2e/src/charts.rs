@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use crate::machine::workspace;
+use crate::pods;
 use crate::wait::{LATER, until};
 use crate::world::{H100NODE, MIGNODE, World};
 
@@ -136,15 +137,7 @@ pub(crate) fn uninstall(world: &World, release: &str, namespace: &str) -> anyhow
     until(&format!("the pods of {release} to go"), LATER, || {
         let selector = format!("app.kubernetes.io/instance={release}");
         let left = world.pods(&["--namespace", namespace, "--selector", &selector])?;
-        ensure!(
-            left.is_empty(),
-            "{}",
-            left.iter()
-                .map(crate::pods::Pod::line)
-                .collect::<Vec<_>>()
-                .join(" | ")
-        );
-        Ok(())
+        pods::are_gone(&left)
     })
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::charts;
 use crate::machine::workspace;
-use crate::pods::Pod;
+use crate::pods::{self, Pod};
 use crate::pools;
 use crate::wait::{LATER, until};
 use crate::world::{NAMESPACE, World};
@@ -134,6 +134,25 @@ pub(crate) fn agents_only_on(world: &World, node: Option<&str>) -> anyhow::Resul
         &patch,
     ])?;
     Ok(())
+}
+
+/// Waits until no pod of the release is on a node any more, and what the node's agent wrote last is that it has ended. Until
+/// then it may write over what somebody else says in its place.
+///
+/// # Errors
+/// It stays, or does not say so.
+pub(crate) fn agent_has_gone(world: &World, node: &str) -> anyhow::Result<()> {
+    until(&format!("the agent of {node} to go"), LATER, || {
+        pods::are_gone(&world.release_pods(RELEASE, node)?)?;
+        let status = pools::gpu_node(world, node)?["status"].take();
+        ensure!(
+            status["phase"] == "Stopped",
+            "it has gone, and has said last: {}, {}",
+            status["phase"],
+            status["message"]
+        );
+        Ok(())
+    })
 }
 
 /// Installs the definitions of the chart, and nothing else of it.

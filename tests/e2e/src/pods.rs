@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 /// The image of the article's manifests: the stand-in with a shell and glibc.
@@ -130,6 +130,16 @@ impl PodSpec {
             },
         })
     }
+}
+
+/// There are none of these pods, not even ending ones.
+///
+/// # Errors
+/// There are.
+pub(crate) fn are_gone(pods: &[Pod]) -> anyhow::Result<()> {
+    let left: Vec<_> = pods.iter().map(Pod::line).collect();
+    ensure!(left.is_empty(), "{}", left.join(" | "));
+    Ok(())
 }
 
 fn shell(script: &str) -> Vec<String> {

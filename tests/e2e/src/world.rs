@@ -371,19 +371,28 @@ impl World {
         Ok(())
     }
 
-    /// The pod of a release of a chart on a node, by the label that Helm's conventions give it.
+    /// The pods of a release of a chart on a node, those that are ending among them, by the label that Helm's conventions
+    /// give them.
     ///
     /// # Errors
-    /// There is not exactly one.
-    pub(crate) fn release_pod(&self, release: &str, node: &str) -> anyhow::Result<Pod> {
+    /// They can't be listed.
+    pub(crate) fn release_pods(&self, release: &str, node: &str) -> anyhow::Result<Vec<Pod>> {
         // The operator of a release is on some node, and not of it.
-        let pods = self.pods(&[
+        self.pods(&[
             "--all-namespaces",
             "--selector",
             &format!("app.kubernetes.io/instance={release},app.kubernetes.io/component!=operator"),
             "--field-selector",
             &format!("spec.nodeName={node}"),
-        ])?;
+        ])
+    }
+
+    /// The pod of a release of a chart on a node that is not about to go.
+    ///
+    /// # Errors
+    /// There is not exactly one.
+    pub(crate) fn release_pod(&self, release: &str, node: &str) -> anyhow::Result<Pod> {
+        let pods = self.release_pods(release, node)?;
         let mut pods: Vec<_> = pods.into_iter().filter(|pod| !pod.deleting).collect();
         match (pods.pop(), pods.len()) {
             (Some(pod), 0) => Ok(pod),

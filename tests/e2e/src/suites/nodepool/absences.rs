@@ -78,11 +78,7 @@ fn agent(world: &World) -> Outcome {
     stage(world)?;
     let held = checks::sees_what_it_holds(world, world.node(MIGNODE), "holder", 1)?;
     operators::agents_only_on(world, Some(CPUNODE))?;
-    until("the agent to go", LATER, || {
-        let said = world.release_pod(RELEASE, MIGNODE);
-        ensure!(said.is_err(), "{said:?}");
-        Ok(())
-    })?;
+    operators::agent_has_gone(world, MIGNODE)?;
     let began = Instant::now();
     ask(world)?;
     pools::comes_to_say(

@@ -80,11 +80,7 @@ fn later_agent(world: &World) -> Outcome {
     pools::comes_to_be_reported(world, MIGNODE, 8)?;
     // From here on nobody but this test speaks for `mignode`.
     operators::agents_only_on(world, Some(H100NODE))?;
-    until("the agent to go", LATER, || {
-        let said = world.release_pod(RELEASE, MIGNODE);
-        ensure!(said.is_err(), "{said:?}");
-        Ok(())
-    })?;
+    operators::agent_has_gone(world, MIGNODE)?;
     let before = teach(
         world,
         "/properties/status/properties/phase",
