@@ -82,6 +82,16 @@ pub(crate) fn all(world: &World) -> anyhow::Result<Vec<Pod>> {
     Ok(pods)
 }
 
+/// Waits until no pod of the operator is there any more: one that is ending may still act.
+///
+/// # Errors
+/// One stays.
+pub(crate) fn have_gone(world: &World) -> anyhow::Result<()> {
+    until("the operator to go", LATER, || {
+        pods::are_gone(&world.pods(&["--selector", SELECTOR])?)
+    })
+}
+
 /// The pod of the operator that acts.
 ///
 /// # Errors

@@ -109,11 +109,7 @@ fn operator(world: &World) -> Outcome {
         Ok(())
     };
     replicas(0)?;
-    until("the operator to go", LATER, || {
-        let left = operators::all(world)?;
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })?;
+    operators::have_gone(world)?;
     ask(world)?;
     // Agents and what they advertise need nobody.
     let agent = world.release_pod(RELEASE, MIGNODE)?;

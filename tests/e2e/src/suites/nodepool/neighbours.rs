@@ -128,11 +128,7 @@ fn later_operator(world: &World) -> Outcome {
     })?;
     // From here on nobody but this test speaks for the operator.
     world.kubectl(&["scale", "deployment", OPERATOR, "--replicas=0"])?;
-    until("the operator to go", LATER, || {
-        let left = operators::all(world)?;
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })?;
+    operators::have_gone(world)?;
     let before = teach(
         world,
         "/properties/spec/properties/drain",
