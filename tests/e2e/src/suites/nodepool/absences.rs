@@ -157,6 +157,8 @@ fn api_server(world: &World) -> Outcome {
 
 fn webhook(world: &World) -> Outcome {
     operators::install(world, &[])?;
+    // Of a node that is not known yet nothing is wanted either.
+    pools::comes_to_be_reported(world, MIGNODE, 8)?;
     world.kubectl(&["delete", "service", WEBHOOK])?;
     let impossible = json!({"vmSize": A100_SIZE, "layouts": "3g.20gb*3", "count": 1});
     until("the webhook to be away", LATER, || {
