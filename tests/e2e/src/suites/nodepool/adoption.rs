@@ -171,9 +171,9 @@ fn by_instance_type(world: &World) -> Outcome {
         world.kubectl(&["label", "node", node, &label, "--overwrite"])?;
         Ok(())
     };
-    let node = stage(world)?;
-    // The label has the last word, whatever the boards.
+    // The label has the last word, whatever the boards. An operator that starts later knows it before it hears of a pool.
     label(MIGNODE, "Standard_NC24ads_A100_v4")?;
+    let node = stage(world)?;
     pools::ask(
         world,
         "sized",
