@@ -250,12 +250,15 @@ fn evicts(world: &World) -> Outcome {
         Ok(())
     })?;
     checks::each_sees_its_own(world, stage.node, "app=set")?;
-    let said = world.try_kubectl(&["get", "pod", &single.name])?;
-    ensure!(
-        !said.ok && said.stderr.contains("NotFound"),
-        "the pod that was evicted is there: {}",
-        said.stdout
-    );
+    until("the pod that was evicted to be gone", LATER, || {
+        let said = world.try_kubectl(&["get", "pod", &single.name])?;
+        ensure!(
+            !said.ok && said.stderr.contains("NotFound"),
+            "it is there: {}",
+            said.stdout
+        );
+        Ok(())
+    })?;
     stage.arrived()
 }
 
