@@ -93,11 +93,13 @@ impl<'w> Stage<'w> {
 /// Counts what operators have written, and finds what one has written while another had the lease.
 fn only_leaders_write(requests: &[Request]) -> anyhow::Result<usize> {
     let is_lease = |request: &Request| request.resource == "leases" && request.name == LEASE;
-    // When which pod has last written the lease with success; who gives it back writes it too, as its last.
+    // When which pod has last asked to write the lease, with success; who gives it back writes it too, as its last. Whoever
+    // takes it has read what was written before, so that they come in this order. When they are noted as answered may be in
+    // another.
     let mut taken: Vec<(i64, &str)> = requests
         .iter()
         .filter(|request| is_lease(request) && request.writes() && request.code < 300)
-        .map(|request| (request.answered, request.pod.as_str()))
+        .map(|request| (request.received, request.pod.as_str()))
         .collect();
     taken.sort_unstable();
     ensure!(!taken.is_empty(), "nobody has written the lease");
