@@ -68,6 +68,12 @@ pub(crate) fn acts(world: &World) -> anyhow::Result<()> {
         command.args(["create", "--dry-run=server", "--filename", "-"]);
         let said = world.run(command, Some(&impossible.to_string()))?;
         ensure!(!said.ok, "what can't be is let in");
+        // Not as something that the API server does not know yet, for one.
+        ensure!(
+            said.stderr.contains("denied the request"),
+            "{}",
+            said.stderr
+        );
         Ok(())
     })
 }
