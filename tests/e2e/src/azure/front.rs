@@ -59,7 +59,7 @@ impl<'w> Front<'w> {
         if home.exists() {
             std::fs::remove_dir_all(&home)?;
         }
-        let front = Self {
+        let mut front = Self {
             world,
             home,
             forward: forward(world)?,
@@ -87,10 +87,15 @@ impl<'w> Front<'w> {
         self.answers()
     }
 
-    fn answers(&self) -> anyhow::Result<()> {
+    fn answers(&mut self) -> anyhow::Result<()> {
         let shell = self.bare_shell()?;
         let ask = format!("curl --silent --insecure --fail --max-time 5 {URL}/healthz");
         until("the front to answer", SOON, || {
+            // It ends with the first connection that its pod does not take, and that one may be just starting: `rollout
+            // status` goes by what the Deployment's status said last.
+            if self.forward.try_wait()?.is_some() {
+                self.forward = forward(self.world)?;
+            }
             ensure!(shell.types(&ask)?.ok, "{URL}/healthz is not answered");
             Ok(())
         })
