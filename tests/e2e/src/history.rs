@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
 use gpu_node::{GpuNode, Phase};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use tokio::time::timeout;
 
 use crate::inside::{Stop, Task};
+use crate::wait::LATER;
 use crate::world::World;
 
 /// One version of a node's object.
@@ -50,7 +54,7 @@ impl Seen {
     }
 }
 
-/// A watch of all `GpuNode`s that goes on until it is ended.
+/// A watch of all `GpuNode`s that goes on until it is ended, and has seen by then what there is.
 pub(crate) struct Recording(Task<History>);
 
 impl Recording {
@@ -72,25 +76,79 @@ impl Recording {
 }
 
 async fn record(client: Client, stop: Stop) -> anyhow::Result<History> {
-    let began = Instant::now();
-    let mut history = History::default();
+    let mut record = Record {
+        began: Instant::now(),
+        history: History::default(),
+        versions: BTreeMap::new(),
+    };
     let objects = Api::<GpuNode>::all(client);
     let mut events = pin!(
-        watcher(objects, watcher::Config::default())
+        watcher(objects.clone(), watcher::Config::default())
             .default_backoff()
             .applied_objects()
     );
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
-            _ = &mut stop => return Ok(history),
-            event = events.next() => match event {
-                Some(Ok(object)) => history.0.push(Seen::of(&object, began.elapsed())),
-                Some(Err(_)) => {}
-                None => bail!("the watch has ended"),
-            },
+            _ = &mut stop => break,
+            event = events.next() => record.take(event)?,
         }
     }
+    // Whoever ends it has heard of all that there is from others, and this watch may be behind theirs.
+    let there = objects.list_metadata(&ListParams::default()).await?;
+    let rest = async {
+        while !there
+            .items
+            .iter()
+            .all(|object| record.knows(&object.metadata))
+        {
+            record.take(events.next().await)?;
+        }
+        anyhow::Ok(())
+    };
+    timeout(LATER, rest)
+        .await
+        .context("the watch is behind")??;
+    Ok(record.history)
+}
+
+/// What was seen so far.
+struct Record {
+    began: Instant,
+    history: History,
+    /// The version of each object that was seen last.
+    versions: BTreeMap<String, u64>,
+}
+
+impl Record {
+    fn take(&mut self, event: Option<watcher::Result<GpuNode>>) -> anyhow::Result<()> {
+        match event {
+            Some(Ok(object)) => {
+                let at = self.began.elapsed();
+                self.history.0.push(Seen::of(&object, at));
+                let version = version(&object.metadata);
+                self.versions.insert(object.name_any(), version);
+            }
+            Some(Err(_)) => {}
+            None => bail!("the watch has ended"),
+        }
+        Ok(())
+    }
+
+    /// This version of an object was seen, or a later one.
+    fn knows(&self, object: &ObjectMeta) -> bool {
+        let name = object.name.as_deref().unwrap_or_default();
+        let seen = self.versions.get(name);
+        seen.is_some_and(|seen| *seen >= version(object))
+    }
+}
+
+/// The API server counts versions up.
+fn version(object: &ObjectMeta) -> u64 {
+    let version = object.resource_version.as_deref();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
 }
 
 /// All that was seen.
@@ -163,7 +221,28 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use gpu_node::GpuNodeSpec;
+
     use super::*;
+
+    #[test]
+    fn what_is_newer_than_what_was_seen_is_not_known() {
+        let object = |version: &str| {
+            let mut object = GpuNode::new("n", GpuNodeSpec::default());
+            object.metadata.resource_version = Some(version.to_owned());
+            object
+        };
+        let mut record = Record {
+            began: Instant::now(),
+            history: History::default(),
+            versions: BTreeMap::new(),
+        };
+        assert!(!record.knows(&object("9").metadata));
+        record.take(Some(Ok(object("10")))).unwrap();
+        assert!(record.knows(&object("9").metadata));
+        assert!(record.knows(&object("10").metadata));
+        assert!(!record.knows(&object("11").metadata));
+    }
 
     fn seen(at: u64, node: &str, pool: Option<&str>, settled: bool) -> Seen {
         Seen {
