@@ -131,13 +131,16 @@ async fn run(
             ));
             let kubelet = folder.join(KUBELET_SOCKET);
             let serving = tokio::spawn(server.serve_with_incoming(incoming));
-            let registered = register(&kubelet, &endpoint, resource).await;
-            match registered {
-                Ok(()) if round == 1 => {
-                    let _ = say.send(Ok(()));
+            let mut registered = register(&kubelet, &endpoint, resource).await;
+            if round == 1 {
+                registered?;
+                let _ = say.send(Ok(()));
+            } else {
+                // The socket may be that of the kubelet that has ended, until the new one deletes it.
+                while registered.is_err() && folder.join(&endpoint).exists() {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    registered = register(&kubelet, &endpoint, resource).await;
                 }
-                Err(error) if round == 1 => return Err(error),
-                _ => {}
             }
             // A kubelet that starts deletes the sockets of plugins.
             while once || folder.join(&endpoint).exists() {
