@@ -17,7 +17,7 @@ use crate::machine::{Machine, Said, workspace};
 use crate::nodes::Node;
 use crate::pods::Pod;
 use crate::pools;
-use crate::wait::until;
+use crate::wait::{LATER, until};
 
 /// The node with eight A100 40GB.
 pub(crate) const MIGNODE: &str = "mignode";
@@ -453,8 +453,23 @@ impl World {
             self.node(node).inject(&["clear"])?;
             self.node(node).partition("off")?;
         }
-        self.kubectl(&["uncordon", MIGNODE, CPUNODE, H100NODE])?;
-        Ok(())
+        let nodes = [MIGNODE, CPUNODE, H100NODE];
+        self.kubectl(&[&["uncordon"], &nodes[..]].concat())?;
+        // What is on a cordoned node, a controller takes off.
+        until("the nodes to be for all pods", LATER, || {
+            let list = self.get(&[&["nodes"], &nodes[..]].concat())?;
+            let nodes = list["items"].as_array().context("no list of nodes")?;
+            let mut taints = nodes
+                .iter()
+                .filter_map(|node| node["spec"]["taints"].as_array())
+                .flatten();
+            let left = taints.find(|taint| {
+                let key = taint["key"].as_str().unwrap_or_default();
+                key.starts_with("node.kubernetes.io/")
+            });
+            ensure!(left.is_none(), "{left:?}");
+            Ok(())
+        })
     }
 
     /// What a person would look at first: nodes, pods, events, and the last lines of our own components' logs.
