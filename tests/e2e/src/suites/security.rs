@@ -593,13 +593,13 @@ fn listed(path: &Path) -> anyhow::Result<BTreeSet<(String, String)>> {
 }
 
 fn idle(world: &World) -> Outcome {
+    let before = Traces::of(world, world.node(CPUNODE))?;
     charts::install(
         world,
         "migpool",
         "migpool",
         &["gpuInstanceProfile=MIG1g", &charts::only_on(CPUNODE)],
     )?;
-    let before = Traces::of(world, world.node(CPUNODE))?;
     let pod = until("an agent without GPUs to be ready", LATER, || {
         let pod = world.release_pod("migpool", CPUNODE)?;
         ensure!(pod.runs() && pod.restarts == 0, "{}", pod.line());
