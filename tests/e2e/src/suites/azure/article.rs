@@ -85,6 +85,8 @@ fn on_a_cluster(world: &World, strategy: &str, resource: &str) -> Outcome {
         .collect();
     ensure!(slices.len() == 1, "nvidia-smi -L has {slices:?}: {printed}");
     checks::sees_what_it_holds(world, node, &format!("nvidia-{strategy}"), 1)?;
+    // The chart's plugin takes the place of the agent's with the kubelet, perhaps only after the pod has come to run.
+    checks::allocatable(world, node, resource, 56, LATER)?;
     checks::described(world, node, resource, 56)?;
 
     // And back: the node is given up with its pool.
