@@ -29,7 +29,7 @@ const TAINT: &str = "migpool.dev/partitioning";
 const PORT: u16 = 8090;
 
 /// How long they may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A condition of a node.
 #[derive(Debug)]
