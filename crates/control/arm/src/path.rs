@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::Request;
 use axum::http::request::Parts;
-use axum::http::uri::{PathAndQuery, Uri};
+use axum::http::uri::PathAndQuery;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -16,21 +17,18 @@ use pool::{
 
 use crate::error::ArmError;
 
-/// Brings the words of a request's path into lower case, and leaves the names as they are.
+/// Brings the words of a request's path into lower case, and leaves the names as they are. Of the URL, path and query are left:
+/// whom the client asked is in the `Host` header.
 pub(crate) fn in_one_case<T>(mut request: Request<T>) -> Request<T> {
     let uri = request.uri();
-    let path = words_in_lower_case(uri.path());
-    let path = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
-    };
-    let mut parts = uri.clone().into_parts();
+    let mut whole = words_in_lower_case(uri.path());
+    if let Some(query) = uri.query() {
+        whole.push('?');
+        whole.push_str(query);
+    }
     // Changing ASCII letters' case can't make a valid path invalid; if it ever did, the path stays as it was.
-    if let Ok(path) = PathAndQuery::try_from(path) {
-        parts.path_and_query = Some(path);
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
+    if let Ok(whole) = PathAndQuery::from_maybe_shared(Bytes::from(whole)) {
+        *request.uri_mut() = whole.into();
     }
     request
 }

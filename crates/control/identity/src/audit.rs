@@ -95,8 +95,9 @@ impl AuditEntry {
 }
 
 fn without_query<S: Serializer>(path: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let end = path.floor_char_boundary(LONGEST_PATH);
+    let query = path.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+    let end = query.unwrap_or(path.len()).min(LONGEST_PATH);
+    let end = path.floor_char_boundary(end);
     serializer.serialize_str(path.get(..end).unwrap_or_default())
 }
 

@@ -101,28 +101,36 @@ pub(crate) fn is_id(text: &str, id: Uuid) -> bool {
     Uuid::try_parse(text).is_ok_and(|text| text == id)
 }
 
+/// As many segments as the path of a node pool's part has.
+const USUAL: usize = 12;
+
 /// The segments of a path, decoded; none when the path can be read in two ways. One slash at the end changes nothing.
 pub(crate) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);
-    path.split('/')
-        .map(|segment| {
-            if is_plain(segment) {
-                return Some(Cow::Borrowed(segment));
-            }
-            let segment = percent_decode_str(segment).decode_utf8().ok()?;
-            let odd = matches!(&*segment, "" | "." | "..")
-                || segment.contains(['/', '\\'])
-                || segment.chars().any(char::is_control);
-            (!odd).then_some(segment)
-        })
-        .collect()
+    let mut segments = Vec::with_capacity(USUAL);
+    for segment in path.split('/') {
+        if is_plain(segment) {
+            segments.push(Cow::Borrowed(segment));
+            continue;
+        }
+        let segment = percent_decode_str(segment).decode_utf8().ok()?;
+        let odd = matches!(&*segment, "" | "." | "..")
+            || segment.contains(['/', '\\'])
+            || segment.chars().any(char::is_control);
+        if odd {
+            return None;
+        }
+        segments.push(segment);
+    }
+    Some(segments)
 }
 
-/// Whether a segment is of letters, digits and hyphens alone, so that there is nothing to decode and nothing odd in it.
+/// Whether a segment is of letters, digits, hyphens and full stops, and not of full stops alone: there is nothing to decode and
+/// nothing odd in it.
 fn is_plain(segment: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    !segment.is_empty() && segment.bytes().all(is_plain)
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    segment.bytes().all(is_plain) && segment.bytes().any(|byte| byte != b'.')
 }
 
 impl fmt::Display for RoleScope {

@@ -25,9 +25,20 @@ pub(crate) const LONGEST: usize = 16 * 1024;
 /// How far the clocks of two machines may be apart for a token that is good only from now on.
 pub(crate) const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 
+/// What stands before the tenant in `iss` of its tokens; behind it is a slash.
+const ISSUER: &str = "https://sts.migpool.local/";
+
 /// What stands in `iss` of a tenant's tokens.
 pub(crate) fn issuer(tenant: TenantId) -> String {
-    format!("https://sts.migpool.local/{tenant}/")
+    format!("{ISSUER}{tenant}/")
+}
+
+/// Whether this stands in `iss` of the tokens of a tenant with this id.
+fn is_issuer(text: &str, tenant: &str) -> bool {
+    let id = text
+        .strip_prefix(ISSUER)
+        .and_then(|text| text.strip_suffix('/'));
+    id == Some(tenant)
 }
 
 /// Whether a token for this resource may be given: our audience, however clients write it.

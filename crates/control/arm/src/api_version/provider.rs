@@ -20,36 +20,40 @@ pub(crate) enum Provider {
 impl Provider {
     /// Whose versions the request of a path has; its words are in lower case.
     pub(crate) fn of(path: &str) -> Self {
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
-        match segments.as_slice() {
-            ["subscriptions" | "tenants"]
-            | ["subscriptions", _]
-            | ["subscriptions", _, "locations"] => Self::Subscriptions,
-            // The provider as a resource of ARM.
-            ["subscriptions", _, "providers"] | ["subscriptions", _, "providers", _] => {
-                Self::Resources
+        let mut segments = path.split('/').skip(1);
+        let start: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
+        match start {
+            [Some("subscriptions" | "tenants"), None, ..]
+            | [Some("subscriptions"), _, None, ..]
+            | [Some("subscriptions"), _, Some("locations"), None, ..] => {
+                return Self::Subscriptions;
             }
-            [
-                "subscriptions",
+            // The provider as a resource of ARM.
+            [Some("subscriptions"), _, Some("providers"), _, None, ..]
+            | [
+                Some("subscriptions"),
                 _,
-                "providers",
+                Some("providers"),
                 _,
-                "register" | "unregister",
-            ] => Self::Resources,
-            segments => {
-                let is_of =
-                    |namespace| segments.windows(2).any(|it| it == ["providers", namespace]);
-                if is_of("microsoft.features") {
-                    Self::Features
-                } else if is_of("microsoft.containerservice") {
-                    Self::ContainerService
-                } else if is_of("microsoft.compute") {
-                    Self::Compute
-                } else {
-                    Self::Resources
+                Some("register" | "unregister"),
+                None,
+            ] => return Self::Resources,
+            _ => {}
+        }
+        let mut provider = Self::Resources;
+        let mut before = "";
+        for segment in path.split('/') {
+            if before == "providers" {
+                match segment {
+                    "microsoft.features" => return Self::Features,
+                    "microsoft.containerservice" => provider = Self::ContainerService,
+                    "microsoft.compute" if provider == Self::Resources => provider = Self::Compute,
+                    _ => {}
                 }
             }
+            before = segment;
         }
+        provider
     }
 
     /// A pattern for the previews that it has beside its [`versions`](Self::versions), if it has any.

@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{IssuedToken, LEEWAY, TokenError, is_for_us, issuer};
+use super::{IssuedToken, LEEWAY, TokenError, is_for_us, is_issuer, issuer};
 use crate::error::SignInError;
 use crate::id::{PrincipalId, TenantId};
 use crate::identity::AUDIENCE;
@@ -88,13 +88,16 @@ impl NewToken<'_> {
 impl Claims {
     /// Whether they are good now, in this tenant.
     pub(crate) fn check(&self, tenant: TenantId, now: Timestamp) -> Result<(), TokenError> {
-        if self.tid != tenant.to_string() {
+        // Written down without an allocation: this is done with every request.
+        let mut text = Uuid::encode_buffer();
+        let id = &*tenant.0.hyphenated().encode_lower(&mut text);
+        if self.tid != id {
             return Err(TokenError::Tenant {
                 found: short(&self.tid),
                 tenant,
             });
         }
-        if self.iss != issuer(tenant) {
+        if !is_issuer(&self.iss, id) {
             return Err(TokenError::Issuer(short(&self.iss)));
         }
         if self.aud != AUDIENCE {
