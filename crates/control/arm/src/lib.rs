@@ -1,7 +1,7 @@
 //! The ARM-compatible HTTP front: resource groups, managed clusters, agent pools and long-running operations as Azure's clients
 //! know them, and migpool's own nodes and pods beside them.
 //!
-//! [`router`] is an axum router over any [`Backend`] (a `Store`, a `NodeProvider`, `Workloads` and `Credentials`) and for one
+//! A [`Front`] is a service over any [`Backend`] (a `Store`, a `NodeProvider`, `Workloads` and `Credentials`) and for one
 //! [`Account`]; [`serve`] puts it on a Unix socket. A request goes through [`path`] (whose words compare without case),
 //! [`api_version`] and [`body`], to the one file of its resource: [`subscription`], [`provider`], [`resource_group`],
 //! [`managed_cluster`], [`agent_pool`], [`deployment`], [`operation`], [`node`], [`pod`]. These check with `pool::validation`,
@@ -54,6 +54,6 @@ pub use deployment::Deployer;
 pub use error::ArmError;
 pub use openapi::openapi;
 pub use request_id::RequestIds;
-pub use routes::{FrontSettings, Scheme, router};
+pub use routes::{Front, FrontSettings, Scheme};
 pub use serve::serve;
 pub use view::View;

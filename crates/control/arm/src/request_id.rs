@@ -1,14 +1,15 @@
 //! An id for every request, in the answer and in the log.
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::Response;
 use uuid::Uuid;
 
-const REQUEST_ID: &str = "x-ms-request-id";
-const CORRELATION_ID: &str = "x-ms-correlation-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
 
-/// The ids of a request. Who stands before the front may put its own into a request's extensions; the front then uses these.
+/// The ids of a request. Who stands before the front may put its own into a request's extensions; the front then uses these, and
+/// leaves it to who put them there to write them into the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestIds {
     /// The request's own id.
@@ -50,6 +51,8 @@ impl RequestIds {
 /// What is needed of a request to give its answer its ids, once it is answered.
 pub(crate) struct Answered {
     ids: RequestIds,
+    /// Nobody else has made the ids, so nobody else writes them.
+    are_ours: bool,
     method: Method,
     uri: Uri,
 }
@@ -59,6 +62,7 @@ impl Answered {
         let before = request.extensions().get::<RequestIds>().copied();
         Self {
             ids: before.unwrap_or_else(|| RequestIds::of(request.headers())),
+            are_ours: before.is_none(),
             method: request.method().clone(),
             uri: request.uri().clone(),
         }
@@ -66,9 +70,16 @@ impl Answered {
 
     /// Gives the answer the ids of its request.
     pub(crate) fn with_ids(self, mut response: Response) -> Response {
-        let Self { ids, method, uri } = self;
+        let Self {
+            ids,
+            are_ours,
+            method,
+            uri,
+        } = self;
         tracing::debug!(id = %ids.request, correlation = %ids.correlation, %method, path = uri.path(), status = response.status().as_u16(), "answered");
-        ids.write(response.headers_mut());
+        if are_ours {
+            ids.write(response.headers_mut());
+        }
         response
     }
 }

@@ -9,13 +9,15 @@ mod resource_group;
 mod subscription;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
-use tower::{ServiceExt, service_fn};
+use tower::Service;
 
 use crate::account::Account;
 use crate::backend::{App, Backend};
@@ -55,37 +57,57 @@ pub struct FrontSettings {
     pub account: Account,
 }
 
-/// The front over `backend`. The controller runs beside it, over the same backend.
-pub fn router<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Router {
-    let account = Arc::new(settings.account);
-    let inner = routes::<B>()
-        .into_router()
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .with_state(App {
-            backend,
-            scheme: settings.scheme,
-            account: Arc::clone(&account),
-        });
-    let entrance = service_fn(move |request| enter(inner.clone(), Arc::clone(&account), request));
-    Router::new().fallback_service(entrance)
+/// The front: a service that answers every request. Cheap to clone; all clones answer from the same backend.
+#[derive(Clone, Debug)]
+pub struct Front {
+    router: Router,
+    account: Arc<Account>,
+}
+
+impl Front {
+    /// The front over `backend`. The controller runs beside it, over the same backend.
+    pub fn new<B: Backend>(backend: Arc<B>, settings: FrontSettings) -> Self {
+        let account = Arc::new(settings.account);
+        let router = routes::<B>()
+            .into_router()
+            .fallback(no_such_path)
+            .method_not_allowed_fallback(no_such_method)
+            .with_state(App {
+                backend,
+                scheme: settings.scheme,
+                account: Arc::clone(&account),
+            });
+        Self { router, account }
+    }
 }
 
 /// What is done with every request, around the router: routing looks at the path that was brought into one case here. One step
-/// and not a layer each: every layer of axum's costs as much as reading a record.
-async fn enter(
-    router: Router,
-    account: Arc<Account>,
-    request: Request,
-) -> Result<Response, Infallible> {
-    let answered = request_id::Answered::of(&request);
-    let mut request = path::in_one_case(request);
-    DefaultBodyLimit::max(MAX_BODY_BYTES).apply(&mut request);
-    let response = match account.check(request.uri().path()) {
-        Ok(()) => router.oneshot(request).await?,
-        Err(error) => error.into_response(),
-    };
-    Ok(answered.with_ids(response))
+/// and not a layer each: every layer of axum's costs as much as reading a record, and so does a router around the router.
+impl Service<Request> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let answered = request_id::Answered::of(&request);
+        let mut request = path::in_one_case(request);
+        DefaultBodyLimit::max(MAX_BODY_BYTES).apply(&mut request);
+        let answering = match self.account.check(request.uri().path()) {
+            Ok(()) => Ok(self.router.call(request)),
+            Err(error) => Err(error),
+        };
+        Box::pin(async move {
+            let response = match answering {
+                Ok(answering) => answering.await?,
+                Err(error) => error.into_response(),
+            };
+            Ok(answered.with_ids(response))
+        })
+    }
 }
 
 /// All there is, and what the OpenAPI document says of it.

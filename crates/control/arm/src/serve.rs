@@ -4,12 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::ServiceExt;
+use axum::extract::Request;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
 use crate::backend::Backend;
-use crate::routes::{FrontSettings, Scheme, router};
+use crate::routes::{Front, FrontSettings, Scheme};
 
 /// How long requests that are under way at the end may take.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,8 +30,9 @@ pub async fn serve<B: Backend>(
         scheme: Scheme::Http,
         account,
     };
-    let server = axum::serve(listener, router(backend, settings))
-        .with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let front = ServiceExt::<Request>::into_make_service(Front::new(backend, settings));
+    let server =
+        axum::serve(listener, front).with_graceful_shutdown(cancel.clone().cancelled_owned());
     let too_long = async {
         cancel.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -70,7 +70,7 @@ async fn run() -> anyhow::Result<()> {
         scheme: Scheme::Https,
         account: Account::local(),
     };
-    let front = arm::router(Arc::new(MemoryBackend::new()), front);
+    let front = arm::Front::new(Arc::new(MemoryBackend::new()), front);
     let cancel = CancellationToken::new();
     tokio::spawn(gateway::serve(config, identity.clone(), front, cancel));
     let hello = hello(&identity).await?;

@@ -1,10 +1,10 @@
 //! What happens to a request: counted, read, authenticated, authorized, handed on, written down.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use arm::RequestIds;
-use axum::Router;
 use axum::body::{Body, Bytes};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST};
 use http::uri::PathAndQuery;
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use identity::{Action, AuditEntry, AuditLog, Identity, Outcome, Principal, PrincipalId};
 use jiff::Timestamp;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::limits::Limits;
 use crate::origin::Origin;
@@ -30,10 +30,29 @@ const LONGEST_METHOD: usize = 16;
 /// The description of what is served. It tells nothing of anybody's resources, so anybody may read it.
 const DOCUMENT: &str = "/openapi.json";
 
+/// Answers those who were let in.
+pub trait Inner:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// All that answers take.
-pub(crate) struct Front {
+pub(crate) struct Front<S> {
     identity: Identity,
-    inner: Router,
+    inner: S,
     limits: Limits,
     rates: Rates,
     origin: Option<Origin>,
@@ -54,10 +73,10 @@ struct Record {
     is_health: bool,
 }
 
-impl Front {
+impl<S: Inner> Front<S> {
     pub(crate) fn new(
         identity: Identity,
-        inner: Router,
+        inner: S,
         limits: &Limits,
         origin: Option<Origin>,
         audit: AuditLog,
@@ -255,7 +274,9 @@ impl Front {
         let (mut parts, body) = request.into_parts();
         let body = self.read(body, self.limits.body_bytes).await?;
         // What was authorized is what is routed, to the letter.
-        parts.uri = with_path(&parts.uri, path)?;
+        if parts.uri.path() != path.as_str() || parts.uri.authority().is_some() {
+            parts.uri = with_path(&parts.uri, path)?;
+        }
         parts.headers.remove(AUTHORIZATION);
         if let Some(host) = origin.host() {
             parts.headers.insert(HOST, host);

@@ -1,9 +1,9 @@
-//! The door of the ARM front: TLS, limits, sign-in, authentication, authorization and audit around a router that has none of them.
+//! The door of the ARM front: TLS, limits, sign-in, authentication, authorization and audit around a service that has none of them.
 //!
 //! [`serve`] takes connections. For each, `peer` and `rate` say whether there is room; `serve` makes the handshake; a `wire` under the
 //! HTTP library holds the client to its times, and answers what is no request at all. Then `front` takes each request the same way:
 //! `rate` counts it; `path` gives its path one meaning or refuses it; `sign_in` answers what needs no token; of all else
-//! `identity` verifies the token and decides by the principal's roles; the body is read, within its limits; the router is handed
+//! `identity` verifies the token and decides by the principal's roles; the body is read, within its limits; the service is handed
 //! the request, with the very path that was decided on, and with the [`identity::Principal`], [`arm::RequestIds`] and the
 //! [`arm::View`] that `view` makes of how far the roles reach among its extensions; and the audit log has an entry before the
 //! client has its answer. What goes no further is a `refusal`.
@@ -28,5 +28,6 @@ mod sign_in;
 mod view;
 mod wire;
 
+pub use front::Inner;
 pub use limits::Limits;
 pub use serve::{GatewayConfig, serve};

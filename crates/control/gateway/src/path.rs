@@ -120,8 +120,7 @@ fn decode(segment: &str) -> Result<String, PathError> {
 mod tests {
     use std::sync::Arc;
 
-    use arm::{Account, FrontSettings, Scheme};
-    use axum::Router;
+    use arm::{Account, Front, FrontSettings, Scheme};
     use axum::body::Body;
     use http::Request;
     use http_body_util::BodyExt;
@@ -181,14 +180,14 @@ mod tests {
     const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
 
     /// What the front gives back, if it gives back anything.
-    async fn resource(router: &Router, method: &str, path: &str) -> Option<Value> {
+    async fn resource(front: &Front, method: &str, path: &str) -> Option<Value> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{path}?api-version=2024-11-01"))
             .header("host", "localhost")
             .body(Body::from(r#"{"location": "southcentralus"}"#))
             .ok()?;
-        let answer = router.clone().oneshot(request).await.unwrap();
+        let answer = front.clone().oneshot(request).await.unwrap();
         if !answer.status().is_success() {
             return None;
         }
@@ -196,18 +195,18 @@ mod tests {
         serde_json::from_slice(&body).ok()
     }
 
-    async fn front() -> Router {
+    async fn front() -> Front {
         let settings = FrontSettings {
             scheme: Scheme::Https,
             account: Account::local(),
         };
-        let router = arm::router(Arc::new(MemoryBackend::new()), settings);
+        let front = Front::new(Arc::new(MemoryBackend::new()), settings);
         for group in ["g", "g2"] {
             let path = format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/{group}");
-            let made = resource(&router, "PUT", &path).await;
+            let made = resource(&front, "PUT", &path).await;
             assert_eq!(made.unwrap()["name"], group);
         }
-        router
+        front
     }
 
     proptest! {

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Answer;
-use crate::front::Front;
+use crate::front::{Front, Inner};
 use crate::lasting::Lasting;
 use crate::limits::Limits;
 use crate::origin::Origin;
@@ -54,10 +53,10 @@ pub struct GatewayConfig {
 ///
 /// # Errors
 /// If the origin is not the beginning of an `https://` URL, or the server's certificate can't be used.
-pub async fn serve(
+pub async fn serve<S: Inner>(
     config: GatewayConfig,
     identity: Identity,
-    inner: Router,
+    inner: S,
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let GatewayConfig {
@@ -137,15 +136,15 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 /// What all connections share.
-struct Door {
+struct Door<S> {
     tls: TlsAcceptor,
-    front: Front,
+    front: Front<S>,
     limits: Limits,
     cancel: CancellationToken,
 }
 
 /// A connection, from the handshake on.
-async fn converse(door: Arc<Door>, stream: TcpStream, address: SocketAddr) {
+async fn converse<S: Inner>(door: Arc<Door<S>>, stream: TcpStream, address: SocketAddr) {
     // An answer is one write; waiting for more of it to send would only delay it.
     let _ = stream.set_nodelay(true);
     let handshake = timeout(door.limits.handshake, handshake(&door, stream, address));
@@ -202,7 +201,11 @@ async fn converse(door: Arc<Door>, stream: TcpStream, address: SocketAddr) {
 }
 
 /// The end of a connection. Noise is written down before whoever made it can see that it is over.
-async fn end<S: AsyncRead + AsyncWrite + Unpin>(door: &Door, wire: Wire<S>, address: SocketAddr) {
+async fn end<S: Inner, T: AsyncRead + AsyncWrite + Unpin>(
+    door: &Door<S>,
+    wire: Wire<T>,
+    address: SocketAddr,
+) {
     if let Some(noise) = wire.noise() {
         door.front
             .heard_noise(address, noise.status, noise.ids)
@@ -212,8 +215,8 @@ async fn end<S: AsyncRead + AsyncWrite + Unpin>(door: &Door, wire: Wire<S>, addr
 }
 
 /// The handshake; none for a client that was told that this port speaks TLS.
-async fn handshake(
-    door: &Door,
+async fn handshake<S: Inner>(
+    door: &Door<S>,
     stream: TcpStream,
     address: SocketAddr,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {

@@ -107,7 +107,7 @@ pub async fn serve(config: ServeConfig, stop: CancellationToken) -> Result<(), S
         ..Account::local()
     };
     let front = Arc::new(front(&client, &config, authority));
-    let router = arm::router(
+    let inner = arm::Front::new(
         Arc::clone(&front),
         FrontSettings {
             scheme: Scheme::Https,
@@ -124,7 +124,7 @@ pub async fn serve(config: ServeConfig, stop: CancellationToken) -> Result<(), S
     let deployer = tokio::spawn(deployer.run(stop.clone().cancelled_owned()));
     let looks = tokio::spawn(look(front.records.clone(), stop.clone()));
     tracing::info!(address = %config.listen, "answering ARM clients");
-    let served = gateway::serve(gateway, identity, router, stop.clone()).await;
+    let served = gateway::serve(gateway, identity, inner, stop.clone()).await;
     stop.cancel();
     // What they leave is done by whoever comes next.
     let _ = tokio::join!(deployer, looks);

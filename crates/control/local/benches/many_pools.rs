@@ -9,7 +9,7 @@ mod front;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use arm::Front;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use front::Backend;
@@ -44,41 +44,41 @@ fn main() -> Outcome<()> {
 async fn run() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let backend = Backend::over(Database::open(&dir.path().join("migpool.db"))?);
-    let router = backend.router();
-    let pools = fill(&backend, &router).await?;
+    let front = backend.front();
+    let pools = fill(&backend, &front).await?;
     println!("{pools} pools in the store, {} MiB resident", resident()?);
 
-    measure(&router, "a pool shown", TIMES, pool_path).await?;
+    measure(&front, "a pool shown", TIMES, pool_path).await?;
     let largest = format!("{}/agentPools", cluster_path("g0", "largest"));
-    measure(&router, "a page of 200 pools", TIMES / 5, |_| {
+    measure(&front, "a page of 200 pools", TIMES / 5, |_| {
         largest.clone()
     })
     .await?;
     let clusters = format!("{SUBSCRIPTION}/providers/Microsoft.ContainerService/managedClusters");
     measure(
-        &router,
+        &front,
         "a page of clusters with 200 pools",
         TIMES / 5,
         |_| clusters.clone(),
     )
     .await?;
     let groups = format!("{SUBSCRIPTION}/resourcegroups");
-    measure(&router, "the groups", TIMES / 5, |_| groups.clone()).await?;
-    let (took, pages) = whole_list(&router, &clusters).await?;
+    measure(&front, "the groups", TIMES / 5, |_| groups.clone()).await?;
+    let (took, pages) = whole_list(&front, &clusters).await?;
     println!("all clusters, {pages} pages: {:.0} ms", millis(took));
 
     // From here on with the controller, whose first look at everything goes on meanwhile.
     let controller = Controller::new(backend.clone(), backend.clone());
     let controller = tokio::spawn(controller.run(std::future::pending()));
     measure(
-        &router,
+        &front,
         "a pool shown while the controller looks at everything",
         TIMES,
         pool_path,
     )
     .await?;
     let began = Instant::now();
-    change(&backend, &router, 0).await?;
+    change(&backend, &front, 0).await?;
     println!(
         "the first change after that: {:.1} ms",
         millis(began.elapsed())
@@ -86,7 +86,7 @@ async fn run() -> Outcome<()> {
     let mut times = Vec::new();
     for time in 0..TIMES / 5 {
         let began = Instant::now();
-        change(&backend, &router, time).await?;
+        change(&backend, &front, time).await?;
         times.push(began.elapsed());
     }
     report("a pool changed, from its PUT to its end", &mut times);
@@ -109,7 +109,7 @@ fn pool_path(time: usize) -> String {
     format!("{cluster}/agentPools/p{pool}")
 }
 
-async fn send(router: &Router, method: Method, path: &str, body: Body) -> Outcome<Value> {
+async fn send(front: &Front, method: Method, path: &str, body: Body) -> Outcome<Value> {
     let version = if path.contains("/providers/") {
         "2026-06-01"
     } else {
@@ -124,7 +124,7 @@ async fn send(router: &Router, method: Method, path: &str, body: Body) -> Outcom
         .method(method)
         .uri(uri)
         .header("host", "localhost");
-    let response = router.clone().oneshot(request.body(body)?).await?;
+    let response = front.clone().oneshot(request.body(body)?).await?;
     let status = response.status();
     let bytes = response.into_body().collect().await?.to_bytes();
     if !status.is_success() {
@@ -133,15 +133,15 @@ async fn send(router: &Router, method: Method, path: &str, body: Body) -> Outcom
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-async fn get(router: &Router, path: &str) -> Outcome<Value> {
-    send(router, Method::GET, path, Body::empty()).await
+async fn get(front: &Front, path: &str) -> Outcome<Value> {
+    send(front, Method::GET, path, Body::empty()).await
 }
 
 /// Puts everything into the store: a first group, cluster and pool by the front, and the others as they are.
-async fn fill(backend: &Backend, router: &Router) -> Outcome<usize> {
+async fn fill(backend: &Backend, front: &Front) -> Outcome<usize> {
     let location = Body::from(json!({"location": "southcentralus"}).to_string());
     send(
-        router,
+        front,
         Method::PUT,
         &format!("{SUBSCRIPTION}/resourcegroups/first"),
         location,
@@ -151,13 +151,13 @@ async fn fill(backend: &Backend, router: &Router) -> Outcome<usize> {
     let body =
         json!({"location": "southcentralus", "properties": {"agentPoolProfiles": [profile]}});
     let first = cluster_path("first", "first");
-    send(router, Method::PUT, &first, Body::from(body.to_string())).await?;
+    send(front, Method::PUT, &first, Body::from(body.to_string())).await?;
     let body = json!({"properties": {
         "count": 0, "vmSize": "Standard_ND96asr_v4", "gpuInstanceProfile": "MIG1g", "mode": "User",
         "nodeLabels": {"team": "vision"}, "tags": {"cost": "17"},
     }});
     let path = format!("{first}/agentPools/first");
-    send(router, Method::PUT, &path, Body::from(body.to_string())).await?;
+    send(front, Method::PUT, &path, Body::from(body.to_string())).await?;
     // What is there once is as asked.
     let controller = Controller::new(backend.clone(), backend.clone());
     for _ in 0..3 {
@@ -199,7 +199,7 @@ async fn fill(backend: &Backend, router: &Router) -> Outcome<usize> {
 }
 
 async fn measure(
-    router: &Router,
+    front: &Front,
     what: &str,
     times: usize,
     path: impl Fn(usize) -> String,
@@ -208,35 +208,35 @@ async fn measure(
     for time in 0..times {
         let path = path(time);
         let began = Instant::now();
-        get(router, &path).await?;
+        get(front, &path).await?;
         took.push(began.elapsed());
     }
     report(what, &mut took);
     Ok(())
 }
 
-async fn whole_list(router: &Router, path: &str) -> Outcome<(Duration, usize)> {
+async fn whole_list(front: &Front, path: &str) -> Outcome<(Duration, usize)> {
     let began = Instant::now();
     let mut pages = 1;
-    let mut page = get(router, path).await?;
+    let mut page = get(front, path).await?;
     while let Some(next) = page["nextLink"].as_str() {
         let next = next.trim_start_matches("http://localhost").to_owned();
-        page = get(router, &next).await?;
+        page = get(front, &next).await?;
         pages += 1;
     }
     Ok((began.elapsed(), pages))
 }
 
 /// Changes one pool and waits until the controller is done with it.
-async fn change(backend: &Backend, router: &Router, time: usize) -> Outcome<()> {
+async fn change(backend: &Backend, front: &Front, time: usize) -> Outcome<()> {
     let path = pool_path(time);
     let mut changes = backend.store_changes();
-    let mut body = get(router, &path).await?;
+    let mut body = get(front, &path).await?;
     body["properties"]["tags"] = json!({"cost": format!("{time} {}", body["properties"]["eTag"])});
-    let mut shown = send(router, Method::PUT, &path, Body::from(body.to_string())).await?;
+    let mut shown = send(front, Method::PUT, &path, Body::from(body.to_string())).await?;
     while shown["properties"]["provisioningState"] != "Succeeded" {
         changes.changed().await?;
-        shown = get(router, &path).await?;
+        shown = get(front, &path).await?;
     }
     Ok(())
 }

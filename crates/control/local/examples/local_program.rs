@@ -102,7 +102,8 @@ async fn serve(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::UnixListener::bind(&socket)?;
     let controller = Controller::new(backend.clone(), backend.clone());
     tokio::spawn(controller.run(std::future::pending()));
-    axum::serve(listener, backend.router()).await?;
+    let front = axum::ServiceExt::<axum::extract::Request>::into_make_service(backend.front());
+    axum::serve(listener, front).await?;
     Ok(())
 }
 

@@ -33,7 +33,7 @@ async fn send(backend: &Backend, method: Method, path: &str, body: &Value) -> (S
             body.to_string(),
         ))))
         .expect("request");
-    let answer = backend.router().oneshot(request).await.expect("answer");
+    let answer = backend.front().oneshot(request).await.expect("answer");
     let status = answer.status();
     let body = answer.into_body().collect().await.expect("body").to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_default())

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use axum::Router;
 use front::Backend;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -49,7 +48,7 @@ fn of_count(count: u32) -> Value {
 /// How the clients reach the front.
 #[derive(Clone)]
 enum Door {
-    InProcess(Router),
+    InProcess(arm::Front),
     Socket(PathBuf),
 }
 
@@ -121,8 +120,8 @@ impl Door {
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let (parts, bytes) = match self {
-            Self::InProcess(router) => {
-                let answer = router
+            Self::InProcess(front) => {
+                let answer = front
                     .clone()
                     .oneshot(request.map(axum::body::Body::new))
                     .await?;
@@ -290,7 +289,7 @@ async fn two_hundred_pools_come_and_go_under_twenty_clients_and_nothing_is_lost(
     let backend = Backend::over(store.clone());
     let controller = Controller::new(backend.clone(), backend.clone());
     let controller = tokio::spawn(controller.run(std::future::pending()));
-    let door = Door::InProcess(backend.router());
+    let door = Door::InProcess(backend.front());
     in_time(async {
         door.make_cluster().await;
         let told = clients(&door).await;
@@ -318,7 +317,7 @@ async fn changes_under_if_match_lose_none_of_each_other() {
     let backend = Backend::over(store.clone());
     let controller = Controller::new(backend.clone(), backend.clone());
     let controller = tokio::spawn(controller.run(std::future::pending()));
-    let door = Door::InProcess(backend.router());
+    let door = Door::InProcess(backend.front());
     in_time(async {
         door.make_cluster().await;
         let path = agent_pool("counted");

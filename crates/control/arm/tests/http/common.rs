@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -22,7 +21,7 @@ pub(crate) const VERSION: &str = "2026-06-01";
 /// A front over a backend in memory.
 pub(crate) struct Api {
     pub(crate) backend: Arc<MemoryBackend>,
-    router: Router,
+    front: arm::Front,
     controller: Controller<Arc<MemoryBackend>, Arc<MemoryBackend>>,
     deployer: arm::Deployer<MemoryBackend>,
 }
@@ -104,7 +103,7 @@ impl Api {
     pub(crate) fn new() -> Self {
         let backend = Arc::new(MemoryBackend::new());
         Self {
-            router: arm::router(
+            front: arm::Front::new(
                 Arc::clone(&backend),
                 arm::FrontSettings {
                     scheme: arm::Scheme::Http,
@@ -175,7 +174,7 @@ impl Api {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
         };
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.front.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();

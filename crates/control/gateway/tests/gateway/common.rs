@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arm::{Account, FrontSettings, Scheme};
-use axum::Router;
-use gateway::{GatewayConfig, Limits};
+use arm::{Account, Front, FrontSettings, Scheme};
+use gateway::{GatewayConfig, Inner, Limits};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -101,7 +100,7 @@ pub(crate) fn lenient() -> Limits {
 }
 
 /// The ARM front over an empty backend in memory.
-pub(crate) fn front(identity: &Identity) -> Router {
+pub(crate) fn front(identity: &Identity) -> Front {
     let account = Account {
         tenant: identity.tenant().0,
         subscription: identity.subscription(),
@@ -111,7 +110,7 @@ pub(crate) fn front(identity: &Identity) -> Router {
         scheme: Scheme::Https,
         account,
     };
-    arm::router(Arc::new(MemoryBackend::new()), settings)
+    Front::new(Arc::new(MemoryBackend::new()), settings)
 }
 
 impl Server {
@@ -123,10 +122,10 @@ impl Server {
         Self::before(limits, None, front).await
     }
 
-    pub(crate) async fn before(
+    pub(crate) async fn before<S: Inner>(
         limits: Limits,
         origin: Option<&str>,
-        inner: impl FnOnce(&Identity) -> Router,
+        inner: impl FnOnce(&Identity) -> S,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let identity = open_identity(&folder).await;

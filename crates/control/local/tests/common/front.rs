@@ -28,12 +28,12 @@ impl Backend {
     }
 
     /// The front over it.
-    pub(crate) fn router(&self) -> axum::Router {
+    pub(crate) fn front(&self) -> arm::Front {
         let settings = arm::FrontSettings {
             scheme: arm::Scheme::Http,
             account: arm::Account::local(),
         };
-        arm::router(Arc::new(self.clone()), settings)
+        arm::Front::new(Arc::new(self.clone()), settings)
     }
 }
 

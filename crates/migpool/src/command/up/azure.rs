@@ -149,7 +149,7 @@ impl AzureFront {
             tenant: tenant.to_string(),
             subscription: account.subscription.to_string(),
         };
-        let inner = arm::router(
+        let inner = arm::Front::new(
             Arc::new(backend),
             FrontSettings {
                 scheme: Scheme::Https,
