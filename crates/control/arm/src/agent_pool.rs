@@ -7,17 +7,19 @@ pub(crate) mod put;
 pub(crate) mod upgrade;
 
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ETAG, WARNING};
+use axum::http::header::{CONTENT_TYPE, ETAG, WARNING};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Map;
 
 use pool::{
-    Change, Cluster, ClusterKey, Invalid, NodePool, NodeProvider, Page, PoolKey, PoolMode,
+    Change, Cluster, ClusterKey, Invalid, Kind, NodePool, NodeProvider, Page, PoolKey, PoolMode,
     PowerState, ProvisioningState, Revision, Scope, Store, StoreError, Stored,
 };
 
+use crate::answer_cache::Answer;
 use crate::api_version::ApiVersion;
 use crate::backend::{App, Backend};
 use crate::error::ArmError;
@@ -144,13 +146,39 @@ pub(crate) async fn show<B: Backend>(
     _: ApiVersion,
     At(key): At<PoolKey>,
 ) -> Result<Response, ArmError> {
+    // Before anything is read: what is read later may be newer, and is then remembered for a generation that is over.
+    let generation = app.backend.generation();
+    let before = generation.and_then(|generation| app.answers.get(generation, &key));
+    if let Some(answer) = before {
+        return Ok(answer.map(Body::from));
+    }
     let cluster = managed_cluster::power_of(&*app.backend, &key.cluster).await?;
     let stored = find(&*app.backend, &key).await?;
     let within = Within {
         cluster,
         versions: &app.backend.versions(),
     };
-    Ok(answer(StatusCode::OK, stored, within))
+    let answer = shown(stored, within)?;
+    if let Some(generation) = generation {
+        app.answers.put(generation, key, answer.clone());
+    }
+    Ok(answer.map(Body::from))
+}
+
+/// The answer that shows a pool.
+fn shown(stored: Stored<NodePool>, within: Within<'_>) -> Result<Answer, StoreError> {
+    let revision = stored.revision;
+    let pool = last(stored, within);
+    let json = serde_json::to_vec(&pool).map_err(|error| StoreError::Unreadable {
+        kind: Kind::NodePool,
+        path: pool.id,
+        reason: error.to_string(),
+    })?;
+    let mut answer = Answer::new(Bytes::from(json));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_etag(headers, revision);
+    Ok(answer)
 }
 
 /// Commits changes, the first of which is the pool's.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pool::{Credentials, NodeProvider, Store, Workloads};
 
 use crate::account::Account;
+use crate::answer_cache::AnswerCache;
 use crate::routes::Scheme;
 
 /// Everything that the front needs of the engine behind it.
@@ -17,6 +18,7 @@ pub(crate) struct App<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) scheme: Scheme,
     pub(crate) account: Arc<Account>,
+    pub(crate) answers: Arc<AnswerCache>,
 }
 
 // Derived, it would ask for `B: Clone`.
@@ -26,6 +28,7 @@ impl<B> Clone for App<B> {
             backend: Arc::clone(&self.backend),
             scheme: self.scheme,
             account: Arc::clone(&self.account),
+            answers: Arc::clone(&self.answers),
         }
     }
 }

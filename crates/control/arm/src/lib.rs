@@ -19,6 +19,7 @@
 mod abort;
 mod account;
 pub mod agent_pool;
+mod answer_cache;
 pub mod api_version;
 mod backend;
 pub mod body;

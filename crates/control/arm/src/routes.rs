@@ -76,6 +76,7 @@ impl Front {
                 backend,
                 scheme: settings.scheme,
                 account: Arc::clone(&account),
+                answers: Arc::default(),
             });
         Self { router, account }
     }

@@ -96,6 +96,10 @@ impl Store for LocalBackend {
         self.database.store_changes()
     }
 
+    fn generation(&self) -> Option<u64> {
+        self.database.generation()
+    }
+
     fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
         self.database.record_changes()
     }

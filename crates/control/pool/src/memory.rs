@@ -247,6 +247,10 @@ impl Store for MemoryBackend {
         self.records_changed.subscribe()
     }
 
+    fn generation(&self) -> Option<u64> {
+        Some(*self.records_changed.borrow())
+    }
+
     fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
         Some(self.records_told.subscribe())
     }

@@ -347,6 +347,12 @@ pub trait Store: Send + Sync + 'static {
     /// A number that changes after every commit that changed something.
     fn store_changes(&self) -> watch::Receiver<u64>;
 
+    /// A number that has changed when a commit that changes something returns: what was read since it was taken still holds as
+    /// long as it is the same. `None` from a store that others write to as well.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
+
     /// Which records each commit changes, from now on; `None` from a store that does not tell. Whoever falls behind is told
     /// so, and has to look at everything.
     fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
@@ -446,6 +452,10 @@ impl<T: Store> Store for Arc<T> {
 
     fn store_changes(&self) -> watch::Receiver<u64> {
         T::store_changes(self)
+    }
+
+    fn generation(&self) -> Option<u64> {
+        T::generation(self)
     }
 
     fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {

@@ -101,7 +101,11 @@ pub(crate) fn the_articles_cluster() -> Value {
 
 impl Api {
     pub(crate) fn new() -> Self {
-        let backend = Arc::new(MemoryBackend::new());
+        Self::over(Arc::new(MemoryBackend::new()))
+    }
+
+    /// A front that has answered nothing yet.
+    pub(crate) fn over(backend: Arc<MemoryBackend>) -> Self {
         Self {
             front: arm::Front::new(
                 Arc::clone(&backend),

@@ -7,6 +7,7 @@
 
 mod agent_pool;
 mod api_version;
+mod asked_again;
 mod common;
 mod conformance;
 mod credential;

@@ -80,6 +80,11 @@ impl Store for Database {
         self.changes.subscribe()
     }
 
+    fn generation(&self) -> Option<u64> {
+        // Nobody else writes: whoever opens the database has it to itself.
+        Some(*self.changes.borrow())
+    }
+
     fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
         Some(self.changed.subscribe())
     }

@@ -372,3 +372,24 @@ proptest::proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_commit_that_changes_something_has_begun_another_generation_when_it_returns() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let database = Database::open(&dir.path().join("a.db")).expect("opens");
+    let mut before = database.generation();
+    assert!(before.is_some(), "nobody else writes");
+    let mut expected = Expected::Absent;
+    for body in ["x", "y"] {
+        let commit = database.commit(vec![put("a", expected, body)]).await;
+        let revisions = commit.expect("commits");
+        expected = Expected::Revision(revisions[0].expect("a revision"));
+        assert_ne!(database.generation(), before);
+        before = database.generation();
+        database.read(Kind::Cluster, "a").await.expect("reads");
+        assert_eq!(database.generation(), before, "reading changes nothing");
+    }
+    let refused = database.commit(vec![put("a", Expected::Absent, "z")]).await;
+    assert!(refused.is_err());
+    assert_eq!(database.generation(), before, "nothing was changed");
+}

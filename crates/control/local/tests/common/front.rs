@@ -64,6 +64,10 @@ impl Store for Backend {
         self.store.store_changes()
     }
 
+    fn generation(&self) -> Option<u64> {
+        self.store.generation()
+    }
+
     fn record_changes(&self) -> Option<broadcast::Receiver<Changed>> {
         self.store.record_changes()
     }
