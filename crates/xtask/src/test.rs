@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::demo;
 use crate::images::Images;
-use crate::step::{Error, cargo, is_root, run, run_reading};
+use crate::step::{Error, cargo, is_root, root, run, run_reading, target_dir};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -114,7 +114,7 @@ impl Test {
         if on_cluster {
             // The test cluster's own tests, among all others, need these.
             tally.part(images(wanted(Part::Images)));
-            tally.part(parts());
+            tally.part(programs().and_then(|()| parts()));
         }
         if wanted(Part::Tests) {
             tally.tests(&mut cargo(&["test", "--workspace", "--no-fail-fast"]));
@@ -166,10 +166,11 @@ fn can_run_clusters() -> bool {
 
 /// Runs the suites; without a cluster those that need none.
 fn suites(tally: &mut Tally, on_cluster: bool) {
-    let mut suites = cargo(&["run", "--quiet", "--package", "migpool-e2e", "--bin", "e2e"]);
-    if on_cluster {
+    let mut suites = if on_cluster {
+        let mut suites = program("e2e");
         // Tests wait most of the time.
-        suites.args(["--", "--clusters=2"]);
+        suites.arg("--clusters=2");
+        suites
     } else {
         if !has_python_and_curl() && std::env::var_os("CI").is_none() {
             eprintln!(
@@ -177,8 +178,11 @@ fn suites(tally: &mut Tally, on_cluster: bool) {
             );
             return;
         }
+        let run = ["run", "--quiet", "--package", "migpool-e2e", "--bin", "e2e"];
+        let mut suites = cargo(&run);
         suites.args(["--", "--without-cluster"]);
-    }
+        suites
+    };
     tally.tests(&mut suites);
 }
 
@@ -203,18 +207,28 @@ fn images(check: bool) -> Result<(), Error> {
     images.ensure().map(drop)
 }
 
+/// Builds our programs, with the features that their dependencies have for the tests: those are built anyhow, and built alone a
+/// program would have half of them built a second time.
+fn programs() -> Result<(), Error> {
+    run(&mut cargo(&[
+        "build",
+        "--workspace",
+        "--bins",
+        "--tests",
+        "--quiet",
+    ]))
+}
+
+/// One of our [`programs`].
+fn program(name: &str) -> Command {
+    let mut command = Command::new(target_dir().join("debug").join(name));
+    command.current_dir(root());
+    command
+}
+
 /// Builds the programs of a Kubernetes, unless they are there.
 fn parts() -> Result<(), Error> {
-    run(&mut cargo(&[
-        "run",
-        "--quiet",
-        "--package",
-        "migpool-test-cluster",
-        "--bin",
-        "cluster",
-        "--",
-        "parts",
-    ]))
+    run(program("cluster").arg("parts"))
 }
 
 fn dependencies(tally: &mut Tally) {
