@@ -15,8 +15,10 @@ use pool::PoolKey;
 /// An answer, all of it.
 pub(crate) type Answer = Response<Bytes>;
 
-/// How many answers are remembered, of 1 to 2 KiB each.
+/// How many answers are remembered: most have 1 to 2 KiB, and all of them at most 2 MiB.
 const MOST: usize = 256;
+/// The longest that is remembered, in bytes: what a client has kept in a pool may be long.
+const LONGEST: usize = 8 * 1024;
 
 /// The answers to GETs of node pools.
 #[derive(Debug, Default)]
@@ -39,6 +41,9 @@ impl AnswerCache {
 
     /// Remembers an answer that was made from what was read in this generation, or after it.
     pub(crate) fn put(&self, generation: u64, key: PoolKey, answer: Answer) {
+        if answer.body().len() > LONGEST {
+            return;
+        }
         let mut remembered = self.lock();
         if remembered.generation != generation || remembered.answers.len() >= MOST {
             remembered.answers.clear();
@@ -97,5 +102,8 @@ mod tests {
             assert!(cache.get(1, &key).is_some());
             assert!(cache.lock().answers.len() <= MOST);
         }
+        let long = Answer::new(Bytes::from(vec![b' '; LONGEST + 1]));
+        cache.put(1, key("long"), long);
+        assert_eq!(got(&cache, 1, "long"), None);
     }
 }

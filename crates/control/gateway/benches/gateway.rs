@@ -1,20 +1,27 @@
 //! What the door costs: GET of a node pool through TLS, with its token verified, its role looked up and its entry in the audit log,
-//! beside the least that a server can do: axum, rustls and "hello". In turns, in one run, each on one connection.
+//! beside the least that a server can do: axum, rustls and "hello". In turns, in one run, each on one connection. Both are served by
+//! one thread, as `migpool up` does it, the pool from its store on the disk of this machine; the client is another thread.
 //!
 //! Once as clients ask that wait for something, again and again while nothing changes, and once with a commit before each GET,
 //! after which every answer is made anew.
 //!
 //! Nothing fails on a slow machine.
 
+#[path = "../../local/tests/common/front.rs"]
+mod front;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use arm::{Account, FrontSettings, Scheme};
 use axum::Router;
 use axum::routing::get;
+use front::Backend;
 use gateway::{GatewayConfig, Limits};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -24,41 +31,64 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use identity::{AuditLog, Folder, Identity, Settings};
 use migpool_gateway as gateway;
-use pool::memory::MemoryBackend;
+use migpool_local::store::Database;
 use pool::{Change, Group, Scope, Store};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const WARM_UP: usize = 500;
-const REQUESTS: usize = 5000;
+const REQUESTS: usize = 3000;
 const GOAL: f64 = 2.0;
 
 fn main() -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(run())
+    let folder = tempfile::tempdir()?;
+    let database = Database::open(&folder.path().join("migpool.db"))?;
+    let backend = Backend::over(database);
+    let (told, servers) = oneshot::channel();
+    let (path, served) = (folder.path().to_owned(), backend.clone());
+    // It ends with the benchmark.
+    thread::spawn(move || {
+        let servers = runtime().and_then(|runtime| runtime.block_on(serve(&path, served, told)));
+        if let Err(error) = servers {
+            eprintln!("error: {error:#}");
+        }
+    });
+    runtime()?.block_on(async { measure(&backend, servers.await?).await })
 }
 
-async fn run() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
+fn runtime() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The servers.
+struct Servers {
+    identity: Identity,
+    door: SocketAddr,
+    hello: SocketAddr,
+}
+
+/// Serves both, and never returns unless it fails.
+async fn serve(
+    folder: &Path,
+    backend: Backend,
+    told: oneshot::Sender<Servers>,
+) -> anyhow::Result<()> {
     let settings = Settings {
         subscription: Uuid::nil(),
         names: vec!["127.0.0.1".to_owned()],
         token_life: Duration::from_hours(1),
         issuer: None,
     };
-    let storage = Folder::new(folder.path().join("identity"));
-    let identity = Identity::open(storage, settings).await?;
-    let audit = AuditLog::to_file(folder.path().join("audit.log"))?;
-
+    let identity = Identity::open(Folder::new(folder.join("identity")), settings).await?;
+    let audit = AuditLog::to_file(folder.join("audit.log"))?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let door = listener.local_addr()?;
     let config = GatewayConfig {
@@ -70,16 +100,28 @@ async fn run() -> anyhow::Result<()> {
         origin: None,
         audit,
     };
-    let front = FrontSettings {
+    let settings = FrontSettings {
         scheme: Scheme::Https,
         account: Account::local(),
     };
-    let backend = Arc::new(MemoryBackend::new());
-    let front = arm::Front::new(Arc::clone(&backend), front);
-    let cancel = CancellationToken::new();
-    tokio::spawn(gateway::serve(config, identity.clone(), front, cancel));
+    let front = arm::Front::new(Arc::new(backend), settings);
     let hello = hello(&identity).await?;
+    let servers = Servers {
+        identity: identity.clone(),
+        door,
+        hello,
+    };
+    ensure!(told.send(servers).is_ok(), "nobody is there to be served");
+    gateway::serve(config, identity, front, CancellationToken::new()).await?;
+    Ok(())
+}
 
+async fn measure(backend: &Backend, servers: Servers) -> anyhow::Result<()> {
+    let Servers {
+        identity,
+        door,
+        hello,
+    } = servers;
     let token = identity
         .sign_in_managed_identity(
             &identity.managed_identity_header(),
@@ -96,7 +138,7 @@ async fn run() -> anyhow::Result<()> {
         let (mut of_front, mut of_bare) = (Vec::new(), Vec::new());
         for round in 0..WARM_UP + REQUESTS {
             if is_changing {
-                change(&backend).await?;
+                change(backend).await?;
             }
             for (client, url, times) in [
                 (&mut front, pool.as_str(), &mut of_front),
@@ -112,14 +154,13 @@ async fn run() -> anyhow::Result<()> {
             }
         }
         let (front, bare) = (median(&mut of_front), median(&mut of_bare));
-        let goal = if is_changing {
-            String::new()
+        let (when, goal) = if is_changing {
+            (", after a change", String::new())
         } else {
-            format!(", goal {GOAL}")
+            ("", format!(", goal {GOAL}"))
         };
         println!(
-            "GET of a pool through TLS{}, p50 of {REQUESTS}: {front:.0} µs; axum and rustls alone: {bare:.0} µs; ratio {:.2}{goal}",
-            if is_changing { ", after a change" } else { "" },
+            "GET of a pool through TLS{when}, p50 of {REQUESTS}: {front:.0} µs; axum and rustls alone: {bare:.0} µs; ratio {:.2}{goal}",
             front / bare
         );
     }
@@ -127,7 +168,7 @@ async fn run() -> anyhow::Result<()> {
 }
 
 /// Commits something: the group, as it is.
-async fn change(backend: &MemoryBackend) -> anyhow::Result<()> {
+async fn change(backend: &Backend) -> anyhow::Result<()> {
     let groups = backend.list::<Group>(&Scope::everything()).await?;
     let group = groups.first().context("there is no group")?;
     let change = Change::update(&group.record, group.revision)?;

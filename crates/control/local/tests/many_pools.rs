@@ -401,3 +401,54 @@ async fn a_server_killed_again_and_again_loses_no_operation_and_ends_all() {
         .expect("groups");
     assert_eq!(groups.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_has_written_reads_it_at_once_and_nobody_is_taken_back_in_time() {
+    const CHANGES: u32 = 60;
+    const WATCHERS: usize = 4;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Database::open(&dir.path().join("migpool.db")).expect("opens");
+    let backend = Backend::over(store);
+    let controller = Controller::new(backend.clone(), backend.clone());
+    let controller = tokio::spawn(controller.run(std::future::pending()));
+    let door = Door::InProcess(backend.front());
+    in_time(async {
+        door.make_cluster().await;
+        let path = agent_pool("watched");
+        door.put(&path, &of_count(0)).await;
+        let mut watchers = JoinSet::new();
+        for _ in 0..WATCHERS {
+            let (door, path) = (door.clone(), path.clone());
+            watchers.spawn(async move {
+                let mut last = String::new();
+                loop {
+                    let answer = door.get(&path).await;
+                    assert!(answer.etag() >= last, "{} after {last}", answer.etag());
+                    last = answer.etag();
+                    if answer.body["properties"]["tags"]["change"] == "last" {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        for change in 0..=CHANGES {
+            let change = if change == CHANGES {
+                "last".to_owned()
+            } else {
+                change.to_string()
+            };
+            let mut pool = of_count(0);
+            pool["properties"]["tags"] = json!({ "change": change });
+            let written = door.put(&path, &pool).await;
+            let read = door.get(&path).await;
+            assert_eq!(read.body["properties"]["tags"]["change"], change.as_str());
+            assert!(read.etag() >= written.etag(), "{}", read.etag());
+        }
+        while let Some(watched) = watchers.join_next().await {
+            watched.expect("never back in time");
+        }
+    })
+    .await;
+    controller.abort();
+}

@@ -234,12 +234,13 @@ impl Store for MemoryBackend {
                 Change::Check { .. } => None,
             });
         }
-        drop(state);
         if !touched.is_empty() {
             // Nobody may listen.
             let _ = self.records_told.send(touched.into());
+            // Before anybody can read what was changed.
             self.records_changed.send_modify(|n| *n += 1);
         }
+        drop(state);
         Ok(revisions)
     }
 
