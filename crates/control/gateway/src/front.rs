@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arm::RequestIds;
 use axum::body::{Body, Bytes};
@@ -15,6 +15,7 @@ use identity::{Action, AuditEntry, AuditLog, Identity, Outcome, Principal, Princ
 use jiff::Timestamp;
 use tower::{Service, ServiceExt};
 
+use crate::excess::{Excess, Left, PAUSE};
 use crate::limits::Limits;
 use crate::origin::Origin;
 use crate::path::ResourcePath;
@@ -55,6 +56,7 @@ pub(crate) struct Front<S> {
     inner: S,
     limits: Limits,
     rates: Rates,
+    excess: Excess,
     origin: Option<Origin>,
     audit: AuditLog,
 }
@@ -69,6 +71,8 @@ struct Record {
     /// Who signed in.
     client: Option<PrincipalId>,
     is_let_in: bool,
+    /// More than its peer's share: such ones do not have a line each.
+    is_too_many: bool,
     /// Asked every few seconds by what watches the server, and nobody's business.
     is_health: bool,
 }
@@ -86,6 +90,7 @@ impl<S: Inner> Front<S> {
             inner,
             limits: limits.clone(),
             rates: Rates::new(limits),
+            excess: Excess::default(),
             origin,
             audit,
         }
@@ -93,6 +98,26 @@ impl<S: Inner> Front<S> {
 
     pub(crate) fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    /// Forgets the peers that have not come for a while, and writes down what was only counted of them.
+    pub(crate) async fn forget(&self) {
+        self.rates.forget();
+        self.tell(PAUSE).await;
+    }
+
+    /// Writes down what was only counted so far.
+    pub(crate) async fn end(&self) {
+        self.tell(Duration::ZERO).await;
+    }
+
+    async fn tell(&self, pause: Duration) {
+        for Left { address, count } in self.excess.forget(pause, Instant::now()) {
+            let ids = RequestIds::of(&HeaderMap::new());
+            let mut entry = nobodys(address, StatusCode::TOO_MANY_REQUESTS, ids);
+            entry.requests = Some(count);
+            self.audit.record(entry).await;
+        }
     }
 
     /// Answers a request, and writes it down before the client has the answer.
@@ -115,6 +140,7 @@ impl<S: Inner> Front<S> {
             principal: None,
             client: None,
             is_let_in: false,
+            is_too_many: false,
             is_health: false,
         };
         let mut response = match self.handle(address, request, ids, &mut record).await {
@@ -126,6 +152,15 @@ impl<S: Inner> Front<S> {
         ids.write(headers);
         // Tokens, kubeconfigs, and resources that change: nothing here is for a cache.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let requests = if record.is_too_many {
+            let due = self.excess.count(address, began);
+            if due.is_none() {
+                return response;
+            }
+            due
+        } else {
+            None
+        };
         if !record.is_health {
             let outcome = match (record.is_let_in, status.as_u16()) {
                 (false, _) => Outcome::Denied,
@@ -141,6 +176,7 @@ impl<S: Inner> Front<S> {
                 principal: None,
                 method: record.method,
                 path: record.path,
+                requests,
                 action: record.action,
                 outcome,
                 status: status.as_u16(),
@@ -160,20 +196,7 @@ impl<S: Inner> Front<S> {
         status: StatusCode,
         ids: RequestIds,
     ) {
-        let entry = AuditEntry {
-            time: Timestamp::now(),
-            request_id: ids.request,
-            correlation_id: ids.correlation,
-            peer: address.to_string(),
-            principal_id: None,
-            principal: None,
-            method: "-".to_owned(),
-            path: "-".to_owned(),
-            action: None,
-            outcome: Outcome::Denied,
-            status: status.as_u16(),
-            duration: std::time::Duration::ZERO,
-        };
+        let entry = nobodys(address, status, ids);
         self.audit.record(entry).await;
     }
 
@@ -185,7 +208,10 @@ impl<S: Inner> Front<S> {
         record: &mut Record,
     ) -> Result<Response<Body>, Refusal> {
         let peer = Peer::from(address.ip());
-        self.rates.request(peer)?;
+        if let Err(wait) = self.rates.request(peer) {
+            record.is_too_many = true;
+            return Err(wait.into());
+        }
         let path: ResourcePath = request.uri().path().parse()?;
         path.as_str().clone_into(&mut record.path);
         let origin = match &self.origin {
@@ -217,6 +243,7 @@ impl<S: Inner> Front<S> {
         if endpoint.takes_a_secret()
             && let Err(wait) = self.rates.sign_in(peer)
         {
+            record.is_too_many = true;
             return Ok(endpoint.too_many(wait, ids));
         }
         let most = self.limits.body_bytes.min(endpoint.most_body_bytes());
@@ -306,6 +333,25 @@ impl<S: Inner> Front<S> {
             Ok(Err(_)) => Err(Refusal::broken_off()),
             Err(_) => Err(Refusal::too_slow(time.as_secs())),
         }
+    }
+}
+
+/// An entry about what nobody who is known has sent, and no request that could be read.
+fn nobodys(address: SocketAddr, status: StatusCode, ids: RequestIds) -> AuditEntry {
+    AuditEntry {
+        time: Timestamp::now(),
+        request_id: ids.request,
+        correlation_id: ids.correlation,
+        peer: address.to_string(),
+        principal_id: None,
+        principal: None,
+        method: "-".to_owned(),
+        path: "-".to_owned(),
+        requests: None,
+        action: None,
+        outcome: Outcome::Denied,
+        status: status.as_u16(),
+        duration: Duration::ZERO,
     }
 }
 

@@ -6,7 +6,8 @@
 //! `identity` verifies the token and decides by the principal's roles; the body is read, within its limits; the service is handed
 //! the request, with the very path that was decided on, and with the [`identity::Principal`], [`arm::RequestIds`] and the
 //! [`arm::View`] that `view` makes of how far the roles reach among its extensions; and the audit log has an entry before the
-//! client has its answer. What goes no further is a `refusal`.
+//! client has its answer (of more requests than a peer's share, `excess` has their number told now and then). What goes no further
+//! is a `refusal`.
 //!
 //! What an attacker may cost: no body is read before its sender is known (a sign-in's form of 16 KiB excepted), no handshake, head,
 //! body, answer or pause may take longer than its time, and a peer has its share of connections and requests, and a smaller one
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod excess;
 mod front;
 mod lasting;
 mod limits;

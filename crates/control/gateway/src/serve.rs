@@ -95,7 +95,11 @@ pub async fn serve<S: Inner>(
                 };
                 places.ended(task);
             }
-            _ = forget.tick() => door.front.rates().forget(),
+            // In a task of its own: the audit log may have to wait for whoever reads it.
+            _ = forget.tick() => {
+                let door = Arc::clone(&door);
+                tasks.spawn(async move { door.front.forget().await });
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     let peer = Peer::from(address.ip());
@@ -122,7 +126,9 @@ pub async fn serve<S: Inner>(
             connections = tasks.len(),
             "requests that are still under way are cut off"
         );
+        tasks.shutdown().await;
     }
+    door.front.end().await;
     Ok(())
 }
 

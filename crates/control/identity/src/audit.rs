@@ -1,13 +1,14 @@
 //! The audit log: who did what to which resource, and what came of it. One line of JSON for each request.
 //!
 //! There is no field for a token, a secret, a query or a body, so none can get into it. Changes of who may do what, which the
-//! owner of the document makes beside the front, are lines of it as well.
+//! owner of the document makes beside the front, are lines of it as well. Files are bounded, and anybody may send requests: those
+//! of nobody who is known are in a file of their own, so that they never push out who did what.
 
 mod change;
 mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,17 +23,34 @@ use crate::role::Action;
 pub use change::{Administrator, ChangeEntry, ChangeLog, Changed};
 use writer::{Line, Log, Target};
 
-/// How large the file grows before it becomes `NAME.1`, in bytes.
-const LARGEST: u64 = 8 * 1024 * 1024;
+/// How large a file grows before it becomes `NAME.1`, and how many there are besides the one that is written.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// In bytes.
+    largest: u64,
+    kept: u32,
+}
 
-/// How many files there are besides the one that is written: at most 72 MiB altogether.
-const KEPT: u32 = 8;
+/// For what principals did: at most 72 MiB altogether.
+const PRINCIPALS: Share = Share {
+    largest: 8 * 1024 * 1024,
+    kept: 8,
+};
+
+/// For the requests of strangers: at most 8 MiB altogether.
+const STRANGERS: Share = Share {
+    largest: 2 * 1024 * 1024,
+    kept: 3,
+};
 
 /// How many entries may wait to be written. When so many do, requests wait too, since none may go unwritten.
 const WAITING: usize = 1024;
 
 /// The longest path that is written, in bytes.
 const LONGEST_PATH: usize = 2048;
+
+/// The longest path of a stranger's that is written, in bytes.
+const LONGEST_PATH_OF_STRANGERS: usize = 256;
 
 /// Room for an entry of usual length, in bytes.
 const LINE: usize = 768;
@@ -72,6 +90,9 @@ pub struct AuditEntry {
     /// The path. What is behind a `?` is not written.
     #[serde(serialize_with = "without_query")]
     pub path: String,
+    /// How many requests of the peer it stands for, where that may be more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
     /// What it was about to do; none for a sign-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
@@ -112,19 +133,45 @@ pub struct AuditLog(Way);
 #[derive(Clone, Debug)]
 enum Way {
     /// At once: the system takes a line for a file in less time than it takes to wake a thread that would write it.
-    Directly(Arc<Mutex<Log>>),
+    Directly(Arc<Files>),
     /// By a thread: who reads our standard output may be slow.
     Handed(mpsc::Sender<Line>),
 }
 
+#[derive(Debug)]
+struct Files {
+    principals: Mutex<Log>,
+    strangers: Mutex<Log>,
+}
+
 impl AuditLog {
-    /// Writes to a file (0600; behind what is there already). At 8 MiB it becomes `NAME.1`, that `NAME.2` and so on up to 8.
+    /// Writes to a file (0600; behind what is there already). At 8 MiB it becomes `NAME.1`, that `NAME.2` and so on up to 8. Entries
+    /// without a principal go to [`of_strangers`](Self::of_strangers) beside it, which has 2 MiB and 3 older ones, and long paths cut.
     ///
     /// # Errors
-    /// When the file can't be opened for writing.
+    /// When a file can't be opened for writing.
     pub fn to_file(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let log = Log::new(Target::file(path.into(), LARGEST, KEPT)?);
-        Ok(Self(Way::Directly(Arc::new(Mutex::new(log)))))
+        let path = path.into();
+        let log = |path, share: Share| {
+            let target = Target::file(path, share.largest, share.kept)?;
+            io::Result::Ok(Mutex::new(Log::new(target)))
+        };
+        Ok(Self(Way::Directly(Arc::new(Files {
+            strangers: log(Self::of_strangers(&path), STRANGERS)?,
+            principals: log(path, PRINCIPALS)?,
+        }))))
+    }
+
+    /// The file beside an audit log's with the requests of nobody who is known: `audit-strangers.log` beside `audit.log`.
+    #[must_use]
+    pub fn of_strangers(path: &Path) -> PathBuf {
+        let mut name = path.file_stem().unwrap_or_default().to_owned();
+        name.push("-strangers");
+        if let Some(extension) = path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        path.with_file_name(name)
     }
 
     /// Writes to standard output, for where something else collects and bounds it.
@@ -139,7 +186,12 @@ impl AuditLog {
 
     /// Writes an entry down. In a file it is there when this returns, and stays there if the process is killed; it is not waited
     /// for the disk. To standard output it is on its way, or was written if many are waiting.
-    pub async fn record(&self, entry: AuditEntry) {
+    pub async fn record(&self, mut entry: AuditEntry) {
+        let is_a_strangers = entry.principal_id.is_none();
+        if is_a_strangers {
+            let end = entry.path.floor_char_boundary(LONGEST_PATH_OF_STRANGERS);
+            entry.path.truncate(end);
+        }
         let mut line = Vec::with_capacity(LINE);
         if let Err(error) = serde_json::to_writer(&mut line, &entry) {
             tracing::error!(%error, "an entry of the audit log can't be written");
@@ -147,7 +199,12 @@ impl AuditLog {
         }
         line.push(b'\n');
         match &self.0 {
-            Way::Directly(log) => {
+            Way::Directly(files) => {
+                let log = if is_a_strangers {
+                    &files.strangers
+                } else {
+                    &files.principals
+                };
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
                 log.write(&line);
             }

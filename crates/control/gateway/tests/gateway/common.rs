@@ -54,7 +54,6 @@ pub(crate) struct Server {
     pub(crate) cancel: CancellationToken,
     pub(crate) serving: JoinHandle<std::io::Result<()>>,
     pub(crate) folder: TempDir,
-    audit: AuditLog,
     connector: TlsConnector,
 }
 
@@ -137,7 +136,7 @@ impl Server {
             listener,
             limits,
             origin: origin.map(str::to_owned),
-            audit: audit.clone(),
+            audit,
         };
         let cancel = CancellationToken::new();
         let serving = gateway::serve(config, identity.clone(), inner, cancel.clone());
@@ -148,7 +147,6 @@ impl Server {
             connector: connector(&identity),
             identity,
             folder,
-            audit,
         }
     }
 
@@ -239,17 +237,30 @@ impl Server {
         token.await.unwrap().access_token
     }
 
-    /// The entries of the audit log so far, and its text.
-    pub(crate) async fn audit(&self) -> (Vec<Value>, String) {
-        self.audit.flush().await;
-        let text = std::fs::read_to_string(self.audit_file()).unwrap();
-        let entries = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        (entries.collect(), text)
+    /// The entries of the audit log so far, of those who are known, and its text.
+    pub(crate) fn audit(&self) -> (Vec<Value>, String) {
+        entries(&[self.audit_file()])
+    }
+
+    /// The entries of the audit log about strangers so far, with those of files that were put aside, and its text.
+    pub(crate) fn strangers(&self) -> (Vec<Value>, String) {
+        let file = AuditLog::of_strangers(&self.audit_file());
+        let aside = |number| file.with_added_extension(number);
+        entries(&[aside("3"), aside("2"), aside("1"), file.clone()])
     }
 
     fn audit_file(&self) -> PathBuf {
         self.folder.path().join("audit.log")
     }
+}
+
+fn entries(files: &[PathBuf]) -> (Vec<Value>, String) {
+    let there = files.iter().filter(|file| file.exists());
+    let text: String = there
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let entries = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (entries.collect(), text)
 }
 
 /// A connection for several requests, one after the other.

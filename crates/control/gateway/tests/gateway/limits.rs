@@ -46,9 +46,15 @@ async fn ten_thousand_strangers_get_nothing_and_leave_nothing() {
     for _ in 0..24 {
         all.push(open(&server).await);
     }
-    let (entries, _) = server.audit().await;
-    let denied = entries.iter().filter(|entry| entry["outcome"] == "denied");
+    // Each has its line, and none of them is among those of who is known.
+    let (strangers, _) = server.strangers();
+    let denied = strangers
+        .iter()
+        .filter(|entry| entry["outcome"] == "denied");
     assert_eq!(denied.count(), 10_000);
+    let (entries, _) = server.audit();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert_eq!(entries[0]["principal"], "migpool");
 }
 
 /// A connection that is there for certain; a place that was just given up may take a moment to be free.
@@ -89,7 +95,7 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
         requests_per_second: NonZeroU32::new(5).unwrap(),
         ..lenient()
     };
-    let server = Server::with(limits).await;
+    let mut server = Server::with(limits).await;
     let owner = server.owner().await;
     let mut client = server.client().await;
     let mut taken = 0;
@@ -107,11 +113,28 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.code(), "TooManyRequests");
     let seconds = refused.header("retry-after").parse().unwrap();
+    // It does not have to stop for that, and fills no log with it: one line now, and one that counts the others.
+    let mut refusals = 1;
+    while refusals < 50 {
+        let again = client.send(Method::GET, "/healthz", None, "").await;
+        refusals += u64::from(again.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    let (strangers, _) = server.strangers();
+    assert!(strangers.len() < 10, "{strangers:?}");
+    assert_eq!(strangers[0]["requestId"], refused.header("x-ms-request-id"));
+    assert_eq!(strangers[0]["status"], 429);
+    assert_eq!(strangers[0]["requests"], 1);
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let answer = client
         .send(Method::GET, &group("g"), Some(&owner), "")
         .await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    server.cancel.cancel();
+    drop(client);
+    (&mut server.serving).await.unwrap().unwrap();
+    let (strangers, _) = server.strangers();
+    let counts = strangers.iter().map(|entry| entry["requests"].as_u64());
+    assert_eq!(counts.sum::<Option<u64>>(), Some(refusals), "{strangers:?}");
 }
 
 #[tokio::test]

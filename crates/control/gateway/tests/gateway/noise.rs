@@ -57,7 +57,7 @@ fn long_url() -> Vec<u8> {
 async fn what_is_no_request_is_answered_in_arms_shape(#[case] bytes: Vec<u8>, #[case] status: u16) {
     let server = Server::start().await;
     check(&server.raw(&bytes).await, status);
-    let (entries, _) = server.audit().await;
+    let (entries, _) = server.strangers();
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!(entries[0]["status"], status);
     assert_eq!(entries[0]["outcome"], "denied");

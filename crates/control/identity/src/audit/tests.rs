@@ -18,10 +18,20 @@ fn entry(path: &str) -> AuditEntry {
         principal: None,
         method: "GET".to_owned(),
         path: path.to_owned(),
+        requests: None,
         action: Some(Action::Read),
         outcome: Outcome::Denied,
         status: 403,
         duration: Duration::from_millis(2),
+    }
+}
+
+fn somebody() -> Principal {
+    Principal {
+        id: PrincipalId(Uuid::nil()),
+        name: "ci\n{\"evil\":1}".to_owned(),
+        kind: PrincipalKind::ServicePrincipal,
+        grants: Vec::new(),
     }
 }
 
@@ -36,17 +46,13 @@ async fn each_request_is_a_line_that_says_who_did_what_and_what_came_of_it() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("audit.jsonl");
     let log = AuditLog::to_file(&path).expect("opens");
-    let principal = Principal {
-        id: PrincipalId(Uuid::nil()),
-        name: "ci\n{\"evil\":1}".to_owned(),
-        kind: PrincipalKind::ServicePrincipal,
-        grants: Vec::new(),
-    };
-    log.record(entry("/subscriptions?access_token=SECRET").by(Some(&principal)))
+    log.record(entry("/subscriptions?access_token=SECRET").by(Some(&somebody())))
         .await;
-    log.record(entry("/x").by(None)).await;
-    log.flush().await;
-    assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+    log.record(entry("/x?access_token=SECRET").by(None)).await;
+    let strangers = dir.path().join("audit-strangers.jsonl");
+    for path in [&path, &strangers] {
+        assert_eq!(fs::metadata(path).expect("there").mode() & 0o777, 0o600);
+    }
     let lines = lines(&path);
     assert_eq!(
         lines[0],
@@ -58,8 +64,49 @@ async fn each_request_is_a_line_that_says_who_did_what_and_what_came_of_it() {
             "durationMicroseconds": 2000,
         })
     );
-    assert_eq!(lines.len(), 2, "no name breaks a line");
-    assert!(lines[1].get("principal").is_none());
+    assert_eq!(lines.len(), 1, "no name breaks a line");
+    let lines = self::lines(&strangers);
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["path"], "/x");
+    assert!(lines[0].get("principal").is_none());
+}
+
+#[tokio::test]
+async fn however_many_strangers_come_what_principals_did_stays_where_it_is() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.log");
+    let log = AuditLog::to_file(&path).expect("opens");
+    log.record(entry("/mine").by(Some(&somebody()))).await;
+    let mut change = ChangeLog::open(&path).expect("opens");
+    let administrator = Administrator {
+        uid: 1000,
+        user: None,
+        login_uid: None,
+    };
+    let entry_of_change = ChangeEntry::new(administrator, Changed::RotateCa);
+    change.record(&entry_of_change).expect("written");
+    let before = fs::read(&path).expect("there");
+    // As much as would turn over every file of what principals did, if it went there as it comes.
+    let long = format!("/{}", "a".repeat(LONGEST_PATH));
+    let all = u64::from(PRINCIPALS.kept + 1) * PRINCIPALS.largest;
+    for _ in 0..all / 2048 {
+        log.record(entry(&long)).await;
+    }
+    assert_eq!(fs::read(&path).expect("there"), before);
+    let mut sizes = Vec::new();
+    for file in fs::read_dir(dir.path()).expect("list") {
+        let file = file.expect("listed");
+        if file.path() != path {
+            let name = file.file_name().into_string().expect("text");
+            assert!(name.starts_with("audit-strangers.log"), "{name}");
+            sizes.push(file.metadata().expect("there").len());
+        }
+    }
+    assert_eq!(sizes.len(), 4, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= STRANGERS.largest));
+    let lines = lines(&dir.path().join("audit-strangers.log"));
+    let written = lines[0]["path"].as_str().map(str::len);
+    assert_eq!(written, Some(LONGEST_PATH_OF_STRANGERS));
 }
 
 #[tokio::test]
@@ -67,9 +114,12 @@ async fn an_entry_is_in_the_file_as_soon_as_it_is_recorded() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("audit.jsonl");
     let log = AuditLog::to_file(&path).expect("opens");
+    let strangers = AuditLog::of_strangers(&path);
     for number in 1..=100 {
+        log.record(entry("/x").by(Some(&somebody()))).await;
         log.record(entry("/x")).await;
         assert_eq!(lines(&path).len(), number);
+        assert_eq!(lines(&strangers).len(), number);
     }
 }
 
@@ -78,10 +128,16 @@ async fn a_path_without_end_is_cut() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("audit.jsonl");
     let log = AuditLog::to_file(&path).expect("opens");
-    log.record(entry(&"/ü".repeat(100_000))).await;
-    log.flush().await;
-    let written = lines(&path)[0]["path"].as_str().map(str::len);
-    assert!(written.is_some_and(|length| length <= LONGEST_PATH && length > LONGEST_PATH - 2));
+    let long = entry(&"/ü".repeat(100_000));
+    log.record(long.clone().by(Some(&somebody()))).await;
+    log.record(long).await;
+    for (path, longest) in [
+        (path.clone(), LONGEST_PATH),
+        (AuditLog::of_strangers(&path), LONGEST_PATH_OF_STRANGERS),
+    ] {
+        let written = lines(&path)[0]["path"].as_str().map(str::len);
+        assert!(written.is_some_and(|length| length <= longest && length > longest - 2));
+    }
 }
 
 #[tokio::test]
@@ -90,8 +146,7 @@ async fn what_was_there_before_stays() {
     let path = dir.path().join("audit.jsonl");
     for _ in 0..2 {
         let log = AuditLog::to_file(&path).expect("opens");
-        log.record(entry("/x")).await;
-        log.flush().await;
+        log.record(entry("/x").by(Some(&somebody()))).await;
     }
     assert_eq!(lines(&path).len(), 2);
 }
@@ -112,11 +167,10 @@ async fn all_that_many_record_at_once_is_written() {
         let log = log.clone();
         all.spawn(async move {
             for _ in 0..200 {
-                log.record(entry("/x")).await;
+                log.record(entry("/x").by(Some(&somebody()))).await;
             }
         });
     }
     all.join_all().await;
-    log.flush().await;
     assert_eq!(lines(&path).len(), 4000);
 }
