@@ -2,14 +2,14 @@
 //!
 //! There is no field for a secret or a key, so none can get into it.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, writer};
+use super::Outcome;
+use super::writer::{self, Lines};
 use crate::id::PrincipalId;
 use crate::role::Role;
 use crate::scope::RoleScope;
@@ -115,7 +115,7 @@ impl ChangeEntry {
 
 /// The audit log, for a process beside the front: its lines go between the front's.
 #[derive(Debug)]
-pub struct ChangeLog(File);
+pub struct ChangeLog(Lines);
 
 impl ChangeLog {
     /// Opens it (0600; behind what is there already). It is the front that puts it aside when it is large.
@@ -123,7 +123,7 @@ impl ChangeLog {
     /// # Errors
     /// When the file can't be opened for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        writer::open(path).map(Self)
+        writer::open(path).and_then(Lines::behind).map(Self)
     }
 
     /// Writes a change down; when this returns it is on the disk.
@@ -133,9 +133,8 @@ impl ChangeLog {
     pub fn record(&mut self, entry: &ChangeEntry) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
-        // At once, so that no other process's line gets into it.
-        self.0.write_all(&line)?;
-        self.0.sync_data()
+        self.0.write(&line)?;
+        self.0.sync()
     }
 }
 
