@@ -78,7 +78,7 @@ const READ_ONLY: &[&str] = &[
 /// It is read here, but what it may be is only known with the backend at hand.
 const ORCHESTRATOR_VERSION: &str = "orchestratorVersion";
 
-const IGNORED_PROFILE: &str = "api-version VERSION does not know gpuInstanceProfile, so it was ignored, as Azure does: the node pool is made without MIG. Use 2021-08-01 or later.";
+const IGNORED_PROFILE: &str = "api-version VERSION does not know gpuInstanceProfile, so it was ignored, as Azure does: the node pool is made without MIG, and one that is there already keeps what it has. Use 2021-08-01 or later.";
 
 /// Reads the properties of an agent pool.
 ///

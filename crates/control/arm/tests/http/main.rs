@@ -9,6 +9,7 @@ mod agent_pool;
 mod api_version;
 mod asked_again;
 mod common;
+mod conditions;
 mod conformance;
 mod credential;
 mod deployment;
