@@ -12,6 +12,7 @@ use pool::{
     PoolKey, ProviderError, StoreError, SubscriptionId, WorkloadError,
 };
 
+use crate::request_id::Explanation;
 use crate::types::ErrorDetail;
 
 /// An error as Azure Resource Manager answers it.
@@ -481,11 +482,9 @@ impl From<StoreError> for ArmError {
                 Self::gateway(StatusCode::BAD_REQUEST, "BadRequest", message)
             }
             StoreError::Unavailable(message) => {
-                tracing::error!(error = message, "the store does not work");
                 Self::unavailable(format!("The store of migpool failed: {message}."))
             }
             error @ StoreError::Unreadable { .. } => {
-                tracing::error!(%error, "the store failed");
                 let message = format!("The store of migpool failed: {error}.");
                 Self::gateway(
                     StatusCode::INTERNAL_SERVER_ERROR,
@@ -507,7 +506,6 @@ impl From<CredentialsError> for ArmError {
                 message,
             ),
             CredentialsError::Unavailable(message) => {
-                tracing::error!(error = message, "no kubeconfig could be made");
                 Self::unavailable(format!("No kubeconfig could be made: {message}."))
             }
         }
@@ -516,7 +514,6 @@ impl From<CredentialsError> for ArmError {
 
 impl From<ProviderError> for ArmError {
     fn from(error: ProviderError) -> Self {
-        tracing::error!(%error, "the nodes can't be seen");
         Self::unavailable(format!("The nodes can't be seen: {error}."))
     }
 }
@@ -531,20 +528,21 @@ impl From<WorkloadError> for ArmError {
             WorkloadError::Conflict(message) => {
                 Self::gateway(StatusCode::CONFLICT, "Conflict", message)
             }
-            WorkloadError::Failed(message) => {
-                tracing::error!(error = message, "a pod can't be handled");
-                Self::gateway(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "InternalServerError",
-                    message,
-                )
-            }
+            WorkloadError::Failed(message) => Self::gateway(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalServerError",
+                message,
+            ),
         }
     }
 }
 
 impl IntoResponse for ArmError {
     fn into_response(self) -> Response {
+        let explanation = self
+            .status
+            .is_server_error()
+            .then(|| Explanation(self.to_string()));
         let (code, message, target) = (self.code, self.message, self.target);
         let header = code.parse().ok();
         let body = match self.shape {
@@ -568,6 +566,9 @@ impl IntoResponse for ArmError {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = HeaderValue::from(AGAIN_SECONDS);
             response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        if let Some(explanation) = explanation {
+            response.extensions_mut().insert(explanation);
         }
         if let Some(code) = header {
             response.headers_mut().insert("x-ms-error-code", code);
