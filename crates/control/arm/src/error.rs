@@ -433,6 +433,18 @@ impl ArmError {
         )
     }
 
+    /// A command of `migpool pod` that no role allows from elsewhere.
+    pub(crate) fn only_on_the_machine(command: &str) -> Self {
+        Self::provider(
+            StatusCode::FORBIDDEN,
+            "OperationNotAllowed",
+            "",
+            format!(
+                "A pod here is a program that runs as the machine's own user, so no role allows this through this endpoint. Use 'migpool pod {command}' on the machine itself, as the user that runs 'migpool up'."
+            ),
+        )
+    }
+
     pub(crate) fn cluster_stopped(key: &ClusterKey) -> Self {
         Self::not_allowed(&format!(
             "Operation is not allowed: the cluster '{}' is stopped. Start it first.",

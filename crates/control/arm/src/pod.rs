@@ -1,4 +1,7 @@
 //! Pods on local nodes, as a type of migpool's own: `Migpool.Local/pods`.
+//!
+//! A pod is a program on this machine and runs as the user that migpool runs as, who can read the keys of the front for Azure's
+//! clients. So who comes by TLS, whatever the role, sees pods and ends them, and neither runs one nor reads what it printed.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,6 +20,7 @@ use crate::body::Body;
 use crate::error::ArmError;
 use crate::managed_cluster;
 use crate::path::{At, Query};
+use crate::routes::Scheme;
 use crate::types::{PodExecEnvironment, PodResource, ResourceList};
 
 const TYPE: &str = "Microsoft.ContainerService/managedClusters/providers/Migpool.Local/pods";
@@ -26,6 +30,22 @@ const TYPE: &str = "Microsoft.ContainerService/managedClusters/providers/Migpool
 pub(crate) struct Which {
     /// The container; it may be missing where there is one.
     container: Option<String>,
+}
+
+/// Refuses somebody who does not come by the machine's own socket. Where Kubernetes runs the pods, it says so.
+async fn check_is_on_the_machine<B: Backend>(
+    app: &App<B>,
+    cluster: &ClusterKey,
+    name: &PodName,
+    command: &str,
+) -> Result<(), ArmError> {
+    if app.scheme == Scheme::Http {
+        return Ok(());
+    }
+    match app.backend.pod(cluster, name).await {
+        Ok(_) | Err(WorkloadError::NotFound(_)) => Err(ArmError::only_on_the_machine(command)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn resource(cluster: &ClusterKey, pod: Pod) -> PodResource {
@@ -81,6 +101,7 @@ pub(crate) async fn put<B: Backend>(
         )
     })?;
     let stored = managed_cluster::find(&*app.backend, &cluster).await?;
+    check_is_on_the_machine(&app, &cluster, &name, "run").await?;
     if stored.record.provisioning_state == ProvisioningState::Deleting {
         return Err(ArmError::being_deleted(&format!(
             "the cluster '{}'",
@@ -116,6 +137,7 @@ pub(crate) async fn log<B: Backend>(
     Query(which): Query<Which>,
 ) -> Result<Response, ArmError> {
     managed_cluster::find(&*app.backend, &cluster).await?;
+    check_is_on_the_machine(&app, &cluster, &name, "logs").await?;
     let log = app
         .backend
         .pod_logs(&cluster, &name, which.container.as_deref())
@@ -130,6 +152,7 @@ pub(crate) async fn exec_environment<B: Backend>(
     Query(which): Query<Which>,
 ) -> Result<Json<PodExecEnvironment>, ArmError> {
     managed_cluster::find(&*app.backend, &cluster).await?;
+    check_is_on_the_machine(&app, &cluster, &name, "exec").await?;
     let container = which.container.as_deref();
     let environment = app
         .backend
