@@ -314,4 +314,40 @@ mod tests {
         let refused = settle(other, Some(&elsewhere)).unwrap_err();
         assert_eq!(refused.code, "PropertyChangeNotAllowed");
     }
+
+    /// The part of docs/azure.md below a heading.
+    fn documented(heading: &str) -> &'static str {
+        const TEXT: &str = include_str!("../../../../../docs/azure.md");
+        let (_, below) = TEXT.split_once(&format!("\n## {heading}\n")).unwrap();
+        below.split("\n## ").next().unwrap()
+    }
+
+    /// What stands in back quotes.
+    fn quoted(text: &str) -> Vec<&str> {
+        text.split('`').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_documentation_names_every_field_that_is_kept_and_no_other() {
+        let (pools, clusters) = documented("What is kept without effect")
+            .split_once("\n- **Clusters**")
+            .unwrap();
+        let (_, pools) = pools.split_once("**Node pools**:").unwrap();
+        let said = quoted(pools);
+        let refused = quoted(documented("What is refused"));
+        for (field, _) in KEPT {
+            assert!(
+                said.contains(field) || refused.contains(field),
+                "docs/azure.md does not name {field}"
+            );
+        }
+        let mut in_order = said.clone();
+        in_order.sort_by_key(|field| field.to_lowercase());
+        assert_eq!(said, in_order);
+        for field in said {
+            let is_known = is_kept(field) || field.starts_with("gpuProfile.");
+            assert!(is_known, "docs/azure.md names {field}, which is not kept");
+        }
+        assert!(!quoted(clusters).contains(&"kubernetesVersion"));
+    }
 }
