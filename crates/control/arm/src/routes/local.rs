@@ -8,7 +8,8 @@ use crate::openapi::Op;
 use crate::types::{Node, PodExecEnvironment, PodResource, ResourceList, RunPod};
 use crate::{node, pod};
 
-/// What is about the nodes and pods of the cluster of this path.
+/// What is about the nodes and pods of the cluster of this path. Where Kubernetes runs the pods, whatever is asked of them is
+/// a conflict.
 pub(super) fn routes<B: Backend>(cluster: &str) -> Routes<B> {
     let nodes = format!("{cluster}/providers/Migpool.Local/nodes");
     let pods = format!("{cluster}/providers/Migpool.Local/pods");
@@ -31,16 +32,16 @@ pub(super) fn routes<B: Backend>(cluster: &str) -> Routes<B> {
         )
         .get(
             &pods,
-            Op::new("Pods_List", "Lists the pods that run on local nodes.").answers::<ResourceList<
-                PodResource,
-            >>(
-                StatusCode::OK
-            ),
+            Op::new("Pods_List", "Lists the pods that run on local nodes.")
+                .answers::<ResourceList<PodResource>>(StatusCode::OK)
+                .fails(StatusCode::CONFLICT),
             pod::list::<B>,
         )
         .get(
             &pod,
-            Op::new("Pods_Get", "Gets a pod.").answers::<PodResource>(StatusCode::OK),
+            Op::new("Pods_Get", "Gets a pod.")
+                .answers::<PodResource>(StatusCode::OK)
+                .fails(StatusCode::CONFLICT),
             pod::show::<B>,
         )
         .put(
@@ -60,7 +61,9 @@ pub(super) fn routes<B: Backend>(cluster: &str) -> Routes<B> {
         )
         .get(
             &format!("{pod}/log"),
-            Op::new("Pods_GetLog", "Gets what a container of a pod has printed.").answers_text(),
+            Op::new("Pods_GetLog", "Gets what a container of a pod has printed.")
+                .answers_text()
+                .fails(StatusCode::CONFLICT),
             pod::log::<B>,
         )
         .post(
