@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value};
 
 use crate::error::ArmError;
+use crate::nesting;
 
 /// A request's body: a JSON object.
 pub(crate) struct Body(pub(crate) Map<String, Value>);
@@ -16,11 +17,25 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ArmError> {
         let bytes = bytes(request, state).await?;
-        // `serde_json` says line and column.
-        let object = serde_json::from_slice(&bytes)
-            .map_err(|error| ArmError::invalid_content(&error.to_string()))?;
-        Ok(Self(object))
+        let object = serde_json::from_slice(&bytes).map_err(|error| {
+            // It says line and column.
+            let error = error.to_string();
+            if error.starts_with(PARSERS_LIMIT) {
+                too_deep()
+            } else {
+                ArmError::invalid_content(&error)
+            }
+        })?;
+        Self::not_too_deep(object)
     }
+}
+
+/// How `serde_json` begins what it says of a body that is too deep for it, and so for us.
+const PARSERS_LIMIT: &str = "recursion limit exceeded";
+
+/// The refusal of a body that is nested too deep.
+pub(crate) fn too_deep() -> ArmError {
+    ArmError::invalid_content(&nesting::told("it"))
 }
 
 /// The bytes of a request's body.
@@ -36,6 +51,17 @@ pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result
 }
 
 impl Body {
+    /// A body that is nested no deeper than one may be.
+    ///
+    /// # Errors
+    /// If it is.
+    pub(crate) fn not_too_deep(object: Map<String, Value>) -> Result<Self, ArmError> {
+        if nesting::is_object_too_deep(&object) {
+            return Err(too_deep());
+        }
+        Ok(Self(object))
+    }
+
     /// Takes a field that is text; one that is missing, null or empty is not there.
     pub(crate) fn text(&mut self, field: &str) -> Result<Option<String>, ArmError> {
         match self.take(field) {

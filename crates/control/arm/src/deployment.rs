@@ -11,6 +11,7 @@ mod names;
 mod parameter;
 mod plan;
 mod request;
+mod scope;
 mod shown;
 mod template;
 
@@ -27,9 +28,9 @@ use pool::{
     Store, StoreError, Stored,
 };
 
-use self::function::{Resources, Scope as Expressions, Surroundings};
 use self::names::Names;
 use self::plan::PlanError;
+use self::scope::{Resources, Scope as Expressions, Surroundings};
 use self::template::Asked;
 use crate::account::Account;
 use crate::agent_pool::warn;

@@ -30,6 +30,7 @@ mod etag;
 mod filter;
 mod long_running;
 pub mod managed_cluster;
+mod nesting;
 pub mod node;
 mod openapi;
 pub mod operation;

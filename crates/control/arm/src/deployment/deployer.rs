@@ -18,8 +18,8 @@ use pool::{
     StepState, Store, StoreError,
 };
 
-use super::function::{Resources, Scope as Expressions, Surroundings};
 use super::names::Names;
+use super::scope::{Resources, Scope as Expressions, Surroundings};
 use super::{plan, template};
 use crate::api_version::ApiVersion;
 use crate::backend::Backend;

@@ -5,9 +5,10 @@
 
 use serde_json::Value;
 
-use super::function::{self, Scope};
+use super::function;
+use super::scope::Scope;
 
-/// How deep calls may be nested.
+/// How deep calls may be nested, and how many properties may follow one another.
 const DEPTH: usize = 64;
 
 /// Why an expression has no value.
@@ -32,10 +33,17 @@ pub(super) enum Expression {
     Literal(Value),
     /// A function with its arguments.
     Call(String, Vec<Expression>),
+    /// What a chain of properties leads to. They stand side by side: a long chain makes no deep tree.
+    Within(Box<Expression>, Vec<Link>),
+}
+
+/// A link of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Link {
     /// A property of an object.
-    Property(Box<Expression>, String),
+    Property(String),
     /// A member of an array or an object.
-    Index(Box<Expression>, Box<Expression>),
+    Index(Expression),
 }
 
 /// The value of a text of a template: itself, unless it is an expression.
@@ -64,6 +72,10 @@ pub(super) fn evaluate_text(text: &str, scope: &Scope<'_>) -> Result<Value, Expr
 /// # Errors
 /// If one of them can't be evaluated.
 pub(super) fn evaluate_value(value: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    scope.deeper(|| value_of(value, scope))
+}
+
+fn value_of(value: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
     Ok(match value {
         Value::String(text) => evaluate_text(text, scope)?,
         Value::Array(items) => items
@@ -93,26 +105,32 @@ pub(super) fn evaluate(
     expression: &Expression,
     scope: &Scope<'_>,
 ) -> Result<Value, ExpressionError> {
-    match expression {
+    scope.deeper(|| match expression {
         Expression::Literal(value) => Ok(value.clone()),
         Expression::Call(name, arguments) => function::call(name, arguments, scope),
-        Expression::Property(of, name) => {
-            let value = evaluate(of, scope)?;
-            member(&value, name)
+        Expression::Within(of, links) => {
+            let whole = evaluate(of, scope)?;
+            links
+                .iter()
+                .try_fold(whole, |value, link| follow(&value, link, scope))
         }
-        Expression::Index(of, index) => {
-            let value = evaluate(of, scope)?;
-            match evaluate(index, scope)? {
-                Value::String(name) => member(&value, &name),
-                Value::Number(place) => place
-                    .as_u64()
-                    .and_then(|place| usize::try_from(place).ok())
-                    .and_then(|place| value.get(place))
-                    .cloned()
-                    .ok_or_else(|| refused(format!("there is no item {place}"))),
-                other => Err(refused(format!("{other} is neither a place nor a name"))),
-            }
-        }
+    })
+}
+
+fn follow(value: &Value, link: &Link, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    let index = match link {
+        Link::Property(name) => return member(value, name),
+        Link::Index(index) => evaluate(index, scope)?,
+    };
+    match index {
+        Value::String(name) => member(value, &name),
+        Value::Number(place) => place
+            .as_u64()
+            .and_then(|place| usize::try_from(place).ok())
+            .and_then(|place| value.get(place))
+            .cloned()
+            .ok_or_else(|| refused(format!("there is no item {place}"))),
+        other => Err(refused(format!("{other} is neither a place nor a name"))),
     }
 }
 
@@ -195,25 +213,42 @@ impl<'a> Parser<'a> {
             return Err(refused(format!("calls are nested deeper than {DEPTH}")));
         }
         self.skip_spaces();
-        let mut expression = match self.rest.chars().next() {
+        let of = match self.rest.chars().next() {
             Some('\'') => Expression::Literal(Value::from(self.quoted()?)),
             Some(c) if c.is_ascii_digit() || c == '-' => Expression::Literal(self.number()?),
             _ => self.call(depth)?,
         };
+        let links = self.links(depth)?;
+        Ok(if links.is_empty() {
+            of
+        } else {
+            Expression::Within(Box::new(of), links)
+        })
+    }
+
+    /// The properties that follow something.
+    fn links(&mut self, depth: usize) -> Result<Vec<Link>, ExpressionError> {
+        let mut links = Vec::new();
         loop {
-            if self.take('.') {
+            let link = if self.take('.') {
                 let name = self.word();
                 if name.is_empty() {
                     return Err(refused("the name of a property is missing after '.'"));
                 }
-                expression = Expression::Property(Box::new(expression), name.to_owned());
+                Link::Property(name.to_owned())
             } else if self.take('[') {
                 let index = self.expression(depth + 1)?;
                 self.expect(']')?;
-                expression = Expression::Index(Box::new(expression), Box::new(index));
+                Link::Index(index)
             } else {
-                return Ok(expression);
+                return Ok(links);
+            };
+            if links.len() >= DEPTH {
+                return Err(refused(format!(
+                    "more than {DEPTH} properties follow one another"
+                )));
             }
+            links.push(link);
         }
     }
 

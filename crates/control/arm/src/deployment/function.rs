@@ -1,95 +1,9 @@
 //! The functions of the template language that templates of clusters and pools need. Others are refused by name.
 
-use std::cell::Cell;
-
 use serde_json::{Map, Value};
 
 use super::expression::{Expression, ExpressionError, evaluate, refused};
-use super::names::Names;
-
-/// How much all values together may be, in bytes or items. A template that doubles something again and again is small, and
-/// what it means is not.
-const BUDGET: usize = 8 * 1024 * 1024;
-
-/// What expressions can speak of.
-pub(super) struct Scope<'a> {
-    /// The parameters.
-    pub(super) parameters: Names<'a>,
-    /// The variables.
-    pub(super) variables: Names<'a>,
-    /// What the surroundings are called.
-    pub(super) surroundings: &'a Surroundings,
-    /// The resources of the template, as they came to be.
-    pub(super) resources: Resources<'a>,
-    /// What may still be made of values.
-    budget: Cell<usize>,
-}
-
-/// The resources that expressions can refer to.
-#[derive(Clone, Copy)]
-pub(super) enum Resources<'a> {
-    /// None: the resources themselves are being described.
-    None,
-    /// Those with these paths, once they are there.
-    Later(&'a [String]),
-    /// These: bodies by path.
-    There(&'a [(String, Value)]),
-}
-
-/// Where a template is deployed.
-pub(super) struct Surroundings {
-    /// The subscription's id.
-    pub(super) subscription: String,
-    /// What `subscription()` gives.
-    pub(super) subscription_object: Value,
-    /// The group's name.
-    pub(super) group: String,
-    /// What `resourceGroup()` gives.
-    pub(super) group_object: Value,
-    /// What `deployment()` gives.
-    pub(super) deployment_object: Value,
-}
-
-impl<'a> Scope<'a> {
-    pub(super) fn new(
-        parameters: Names<'a>,
-        variables: Names<'a>,
-        surroundings: &'a Surroundings,
-        resources: Resources<'a>,
-    ) -> Self {
-        Self {
-            parameters,
-            variables,
-            surroundings,
-            resources,
-            budget: Cell::new(BUDGET),
-        }
-    }
-
-    fn spend(&self, value: Value) -> Result<Value, ExpressionError> {
-        match self.budget.get().checked_sub(size(&value)) {
-            Some(left) => {
-                self.budget.set(left);
-                Ok(value)
-            }
-            None => Err(refused(format!(
-                "the values of the template are larger than {BUDGET} bytes together"
-            ))),
-        }
-    }
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len() + 1,
-        Value::Array(items) => items.iter().map(size).sum::<usize>() + 1,
-        Value::Object(members) => {
-            let member = |(name, value): (&String, &Value)| name.len() + size(value);
-            members.iter().map(member).sum::<usize>() + 1
-        }
-        _ => 1,
-    }
-}
+use super::scope::{Resources, Scope, Surroundings};
 
 /// The functions that there are, for a person.
 const KNOWN: &str = "and, bool, coalesce, concat, createArray, createObject, deployment, empty, equals, false, format, if, int, not, null, or, parameters, reference (in outputs), resourceGroup, resourceId, string, subscription, toLower, toUpper, true, union, variables";

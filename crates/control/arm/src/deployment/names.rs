@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 use super::expression::{ExpressionError, evaluate_value, refused};
-use super::function::Scope;
+use super::scope::Scope;
+use crate::nesting;
 
 /// How many may be made of one another.
 const DEPTH: usize = 32;
@@ -61,6 +62,9 @@ impl<'a> Names<'a> {
         let made = evaluate_value(written, scope);
         self.under_way.borrow_mut().pop();
         let made = made?;
+        if nesting::is_too_deep(&made) {
+            return Err(refused(nesting::told(&format!("the {what} '{name}'"))));
+        }
         self.values.borrow_mut().insert(name.clone(), made.clone());
         Ok(made)
     }

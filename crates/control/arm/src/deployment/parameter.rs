@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::function::{Resources, Scope, Surroundings};
 use super::names::Names;
+use super::scope::{Resources, Scope, Surroundings};
 use super::template::TemplateError;
 
 /// Parameters with their values.

@@ -3,10 +3,11 @@
 
 use axum::extract::{FromRequest, Request};
 use jsonc_parser::ParseOptions;
+use jsonc_parser::errors::ParseErrorKind;
 use serde_json::Value;
 
 use super::template::Asked;
-use crate::body::{Body, bytes, wrong_type};
+use crate::body::{Body, bytes, too_deep, wrong_type};
 use crate::error::ArmError;
 
 /// The body of a deployment.
@@ -38,10 +39,13 @@ const OPTIONS: ParseOptions = ParseOptions {
 fn parse(bytes: &[u8]) -> Result<Body, ArmError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| ArmError::invalid_content(&error.to_string()))?;
-    let parsed: Value = jsonc_parser::parse_to_serde_value(text, &OPTIONS)
-        .map_err(|error| ArmError::invalid_content(&error.to_string()))?;
+    let parsed = jsonc_parser::parse_to_serde_value(text, &OPTIONS);
+    let parsed: Value = parsed.map_err(|error| match error.kind() {
+        ParseErrorKind::NestingDepthExceeded => too_deep(),
+        _ => ArmError::invalid_content(&error.to_string()),
+    })?;
     match parsed {
-        Value::Object(object) => Ok(Body(object)),
+        Value::Object(object) => Body::not_too_deep(object),
         _ => Err(ArmError::invalid_content("it is no object")),
     }
 }
@@ -99,6 +103,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
+    use crate::nesting::DEEPEST;
 
     #[test]
     fn a_template_is_read_as_azures_command_line_splices_it_in() {
@@ -126,7 +131,20 @@ mod tests {
             let error = parse(body.as_bytes()).map(drop).unwrap_err();
             assert!(error.message().contains(told), "{body}: {error}");
         }
-        let deep = "[".repeat(100_000);
-        assert!(parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_told_the_limit_however_deep_it_is() {
+        let body = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            parse(format!("{{\"a\": {open}{close}}}").as_bytes()).map(drop)
+        };
+        assert!(body(DEEPEST - 1).is_ok());
+        for levels in [DEEPEST, 130, 500, 600, 100_000] {
+            let error = body(levels).unwrap_err();
+            assert!(error.message().contains("deeper than 64"), "{error}");
+        }
+        let unclosed = parse("[".repeat(100_000).as_bytes()).map(drop);
+        assert!(unclosed.unwrap_err().message().contains("deeper than 64"));
     }
 }

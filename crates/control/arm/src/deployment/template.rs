@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::expression::{ExpressionError, evaluate_text, evaluate_value};
-use super::function::{Resources, Scope, Surroundings};
 use super::names::Names;
 use super::parameter;
+use super::scope::{Resources, Scope, Surroundings};
+use crate::nesting;
 
 /// A deployment as somebody asked for it.
 pub(super) struct Asked {
@@ -218,6 +219,9 @@ fn resource(
             body.insert(field.clone(), value(of)?);
         }
     }
+    if nesting::is_object_too_deep(&body) {
+        return Err(named(nesting::told("it")));
+    }
     Ok(Some(Resource {
         symbol: symbol.to_owned(),
         api_version: text("apiVersion")?,
@@ -245,6 +249,9 @@ pub(super) fn outputs(
             .and_then(Value::as_str)
             .unwrap_or("string");
         match evaluate_value(value, scope) {
+            Ok(value) if nesting::is_too_deep(&value) => {
+                return Err(wrong(nesting::told(&format!("the output '{name}'"))));
+            }
             Ok(value) => {
                 let kind = parameter::shown_type(kind);
                 let of = if parameter::is_secure(kind) {

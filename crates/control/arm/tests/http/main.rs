@@ -15,6 +15,7 @@ mod credential;
 mod deployment;
 mod fuzz;
 mod managed_cluster;
+mod nesting;
 mod openapi;
 mod paging;
 mod pool_operations;

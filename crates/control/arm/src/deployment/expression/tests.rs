@@ -1,8 +1,8 @@
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 
-use super::super::function::{Resources, Scope, Surroundings};
 use super::super::names::Names;
+use super::super::scope::{Resources, Scope, Surroundings};
 use super::*;
 
 fn with<T>(resources: Resources<'_>, look: impl FnOnce(&Scope<'_>) -> T) -> T {
@@ -24,6 +24,16 @@ fn with<T>(resources: Resources<'_>, look: impl FnOnce(&Scope<'_>) -> T) -> T {
         &surroundings,
         resources,
     ))
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        subscription: String::new(),
+        subscription_object: Value::Null,
+        group: String::new(),
+        group_object: Value::Null,
+        deployment_object: Value::Null,
+    }
 }
 
 fn evaluated(text: &str) -> Result<Value, ExpressionError> {
@@ -92,13 +102,7 @@ fn nothing_is_nested_or_doubled_without_end() {
     );
     let long = "x".repeat(1 << 20);
     let parameters = Map::from_iter([("a".to_owned(), Value::from(long))]);
-    let surroundings = Surroundings {
-        subscription: String::new(),
-        subscription_object: Value::Null,
-        group: String::new(),
-        group_object: Value::Null,
-        deployment_object: Value::Null,
-    };
+    let surroundings = surroundings();
     let variables = Names::new("variable", None, Map::new());
     let scope = Scope::new(
         Names::new("parameter", None, parameters),
@@ -109,6 +113,120 @@ fn nothing_is_nested_or_doubled_without_end() {
     let a = "parameters('a')";
     let error = evaluate_text(&format!("[concat({a}, {a}, {a}, {a}, {a})]"), &scope);
     assert!(error.unwrap_err().to_string().contains("larger than"));
+}
+
+/// What whoever is asked over HTTP has for its stack.
+fn on_a_workers_stack<T: Send>(look: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        let thread = builder.spawn_scoped(scope, look).unwrap();
+        thread.join().unwrap()
+    })
+}
+
+#[rstest]
+#[case(format!("['a'{}]", ".a".repeat(1_000_000)))]
+#[case(format!("['a'{}]", "[0]".repeat(1_000_000)))]
+#[case(format!("[a({}1]", "a()[".repeat(1_000_000)))]
+#[case(format!("[{}]", "concat(".repeat(500_000)))]
+fn no_chain_is_too_long_for_the_stack(#[case] text: String) {
+    let error = on_a_workers_stack(|| evaluated(&text)).unwrap_err();
+    let error = error.to_string();
+    let (_, reason) = error.rsplit_once("': ").unwrap();
+    assert!(
+        reason.contains("more than 64") || reason.contains("deeper than 64"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn as_many_properties_may_follow_one_another_as_a_value_has_levels() {
+    let value = (0..64).fold(json!("x"), |value, _| json!({ "a": value }));
+    let text = format!("[variables('v'){}]", ".a".repeat(64));
+    let surroundings = surroundings();
+    let scope = Scope::new(
+        Names::new("parameter", None, Map::new()),
+        Names::new("variable", None, Map::from_iter([("v".to_owned(), value)])),
+        &surroundings,
+        Resources::None,
+    );
+    assert_eq!(evaluate_text(&text, &scope), Ok(json!("x")));
+    let longer = format!("[variables('v'){}]", ".a".repeat(65));
+    let error = evaluate_text(&longer, &scope).unwrap_err().to_string();
+    assert!(error.contains("more than 64 properties"), "{error}");
+}
+
+/// The values of variables, each of which is made of the one before by `of`.
+fn chained(
+    count: usize,
+    of: impl Fn(&str) -> Value,
+) -> Result<Map<String, Value>, ExpressionError> {
+    let name = |place: usize| format!("v{place:02}");
+    let mut written = Map::from_iter([(name(0), json!("x"))]);
+    for place in 1..count {
+        let before = format!("variables('{}')", name(place - 1));
+        written.insert(name(place), of(&before));
+    }
+    on_a_workers_stack(|| {
+        let surroundings = surroundings();
+        let scope = Scope::new(
+            Names::new("parameter", None, Map::new()),
+            Names::new("variable", Some(&written), Map::new()),
+            &surroundings,
+            Resources::None,
+        );
+        // The last one first: it has to make all the others.
+        scope.variables.get(&name(count - 1), &scope)?;
+        scope.variables.all(&scope)
+    })
+}
+
+#[test]
+fn variables_that_are_made_of_one_another_have_one_depth_together() {
+    let chain = chained(32, |before| json!([format!("[empty({before})]")]));
+    assert_eq!(chain.unwrap().len(), 32);
+    let arrays =
+        |before: &str| (0..500).fold(json!(format!("[{before}]")), |value, _| json!([value]));
+    let error = chained(32, arrays).unwrap_err().to_string();
+    assert!(error.contains("deeper than 256"), "{error}");
+    let calls = |before: &str| {
+        let (open, close) = ("createArray(".repeat(60), ")".repeat(60));
+        json!(format!("[{open}{before}{close}]"))
+    };
+    let error = chained(32, calls).unwrap_err().to_string();
+    assert!(error.contains("deeper than"), "{error}");
+}
+
+#[test]
+fn values_that_are_there_make_no_deeper_ones_than_there_may_be() {
+    // One after the other: none is made while another is.
+    let made = |of: fn(&str) -> Value| {
+        let mut values = Map::from_iter([("v".to_owned(), json!([]))]);
+        on_a_workers_stack(|| {
+            for round in 0..2000 {
+                let surroundings = surroundings();
+                let written = Map::from_iter([("w".to_owned(), of("variables('v')"))]);
+                let scope = Scope::new(
+                    Names::new("parameter", None, Map::new()),
+                    Names::new("variable", Some(&written), values.clone()),
+                    &surroundings,
+                    Resources::None,
+                );
+                match scope.variables.get("w", &scope) {
+                    Ok(value) => values.insert("v".to_owned(), value),
+                    Err(error) => return (round, error.to_string()),
+                };
+            }
+            (2000, String::new())
+        })
+    };
+    for (round, error) in [
+        made(|before| json!(format!("[createArray({before})]"))),
+        made(|before| json!([format!("[{before}]")])),
+    ] {
+        assert_eq!(round, 63);
+        assert!(error.contains("deeper than 64 levels"), "{error}");
+    }
 }
 
 #[test]
