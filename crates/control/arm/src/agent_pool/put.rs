@@ -104,15 +104,7 @@ pub(crate) async fn ask<S: Store + NodeProvider>(
 ) -> Result<Put, ArmError> {
     for _ in 0..ATTEMPTS {
         let cluster = parent(store, &key.cluster).await?;
-        if cluster.record.provisioning_state == ProvisioningState::Deleting {
-            return Err(ArmError::being_deleted(&format!(
-                "the cluster '{}'",
-                key.cluster.cluster
-            )));
-        }
-        if cluster.record.power == PowerState::Stopped {
-            return Err(ArmError::cluster_stopped(&key.cluster));
-        }
+        check_cluster(&cluster.record)?;
         let versions = store.versions();
         let existing = store.get::<NodePool>(key).await?;
         etag::check(headers, existing.as_ref().map(|stored| stored.revision))?;
@@ -144,6 +136,62 @@ pub(crate) async fn ask<S: Store + NodeProvider>(
     Err(gave_up(key))
 }
 
+/// Looks whether pools can be made and changed in a cluster.
+///
+/// # Errors
+/// If they can't.
+pub(crate) fn check_cluster(cluster: &Cluster) -> Result<(), ArmError> {
+    if cluster.provisioning_state == ProvisioningState::Deleting {
+        return Err(ArmError::being_deleted(&format!(
+            "the cluster '{}'",
+            cluster.key.cluster
+        )));
+    }
+    if cluster.power == PowerState::Stopped {
+        return Err(ArmError::cluster_stopped(&cluster.key));
+    }
+    Ok(())
+}
+
+/// Looks whether a pool can be made, or changed if it is there, as asked, and makes and changes nothing. One that is not alone
+/// may come to be no system pool: what is asked for beside it may be another.
+///
+/// # Errors
+/// If it can't.
+pub(crate) async fn check<S: Store + NodeProvider>(
+    store: &S,
+    key: &PoolKey,
+    asked: &Asked,
+    is_alone: bool,
+) -> Result<(), ArmError> {
+    let existing = store.get::<NodePool>(key).await?;
+    let existing = existing.as_ref().map(|stored| &stored.record);
+    let spec = spec_of(key, existing, &asked.input, &store.versions())?;
+    match existing {
+        Some(pool) if is_alone && spec.mode == PoolMode::User => {
+            keep_a_system_pool(store, pool).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a pool is to be.
+fn spec_of(
+    key: &PoolKey,
+    existing: Option<&NodePool>,
+    input: &NodePoolInput,
+    versions: &Versions,
+) -> Result<NodePoolSpec, ArmError> {
+    if existing.is_some_and(|pool| pool.provisioning_state == ProvisioningState::Deleting) {
+        return Err(ArmError::being_deleted(&format!(
+            "the node pool '{}'",
+            key.pool
+        )));
+    }
+    let before = existing.map(|pool| &pool.spec);
+    Ok(properties::spec(input, before, versions)?)
+}
+
 /// What a PUT makes of a pool.
 enum Written {
     /// Nothing: it is as asked, or on its way there.
@@ -163,8 +211,10 @@ async fn write<S: Store>(
     versions: &Versions,
 ) -> Result<Written, ArmError> {
     let now = Timestamp::now();
+    let before = existing.as_ref().map(|stored| &stored.record);
+    let spec = spec_of(key, before, input, versions)?;
     let Some(stored) = existing else {
-        let mut pool = new(key.clone(), properties::spec(input, None, versions)?, now);
+        let mut pool = new(key.clone(), spec, now);
         let creating = ProvisioningState::Creating;
         let (_, mut changes) = transition::begin(store, &mut pool, creating, now).await?;
         changes.insert(0, Change::create(&pool)?);
@@ -173,13 +223,6 @@ async fn write<S: Store>(
             changes,
         });
     };
-    if stored.record.provisioning_state == ProvisioningState::Deleting {
-        return Err(ArmError::being_deleted(&format!(
-            "the node pool '{}'",
-            key.pool
-        )));
-    }
-    let spec = properties::spec(input, Some(&stored.record.spec), versions)?;
     if spec.mode == PoolMode::User {
         keep_a_system_pool(store, &stored.record).await?;
     }

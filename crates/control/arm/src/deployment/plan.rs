@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use pool::{
-    Cluster, ClusterKey, DeploymentStep, GroupKey, NodePool, NodeProvider, OperationTarget,
-    PoolKey, StepState, Store,
+    Cluster, ClusterKey, DeploymentStep, GroupKey, NodeProvider, OperationTarget, PoolKey,
+    StepState, Store,
 };
 
 use super::template::{Resource, TemplateError};
@@ -149,20 +149,26 @@ async fn look<S: Store + NodeProvider>(
     match target {
         OperationTarget::Cluster(key) => {
             let asked = put::read(body, &version)?;
-            if store.get::<Cluster>(key).await?.is_none() {
-                put::check_new(&asked, key, &store.versions())?;
+            match store.get::<Cluster>(key).await? {
+                Some(there) => put::check_update(store, &there.record, &asked).await?,
+                None => put::check_new(&asked, key, &store.versions())?,
             }
             Ok(asked.warnings())
         }
         OperationTarget::NodePool(key) => {
             let asked = agent_pool::put::read(body, &version)?;
-            let in_template = all.contains(&OperationTarget::Cluster(key.cluster.clone()));
-            if !in_template && store.get::<Cluster>(&key.cluster).await?.is_none() {
-                return Err(ArmError::parent_not_found(&key.cluster));
+            match store.get::<Cluster>(&key.cluster).await? {
+                Some(there) => agent_pool::put::check_cluster(&there.record)?,
+                None if all.contains(&OperationTarget::Cluster(key.cluster.clone())) => {}
+                None => return Err(ArmError::parent_not_found(&key.cluster)),
             }
-            let existing = store.get::<NodePool>(key).await?;
-            let existing = existing.as_ref().map(|stored| &stored.record.spec);
-            crate::properties::spec(&asked.input, existing, &store.versions())?;
+            let is_beside = |other: &OperationTarget| match other {
+                OperationTarget::Cluster(cluster) => *cluster == key.cluster,
+                OperationTarget::NodePool(pool) => pool != key && pool.cluster == key.cluster,
+                OperationTarget::Group(_) => false,
+            };
+            let is_alone = !all.iter().any(is_beside);
+            agent_pool::put::check(store, key, &asked, is_alone).await?;
             Ok(asked.warnings)
         }
         OperationTarget::Group(key) => Err(ArmError::group_not_found(key)),

@@ -95,6 +95,18 @@ pub(crate) fn check_new(
     new(asked, key, versions, Timestamp::now()).map(drop)
 }
 
+/// Looks whether a cluster that is there can be changed as asked, and changes nothing.
+///
+/// # Errors
+/// If it can't.
+pub(crate) async fn check_update<S: Store + NodeProvider>(
+    store: &S,
+    before: &Cluster,
+    asked: &AskedCluster,
+) -> Result<(), ArmError> {
+    changed(store, before, asked).await.map(drop)
+}
+
 pub(crate) async fn put<B: Backend>(
     State(app): State<App<B>>,
     version: ApiVersion,
@@ -223,8 +235,20 @@ async fn update<S: Store + NodeProvider>(
     stored: Stored<Cluster>,
     asked: &AskedCluster,
 ) -> Result<Committed, ArmError> {
+    let Some((cluster, mut changes)) = changed(store, &stored.record, asked).await? else {
+        return Ok(Ok(stored));
+    };
+    changes.insert(0, Change::update(&cluster, stored.revision)?);
+    Ok(commit(store, cluster, changes).await)
+}
+
+/// A cluster as a PUT changes it, and the changes to what is its own; `None` if it is as asked.
+async fn changed<S: Store + NodeProvider>(
+    store: &S,
+    before: &Cluster,
+    asked: &AskedCluster,
+) -> Result<Option<(Cluster, Vec<Change>)>, ArmError> {
     let now = Timestamp::now();
-    let before = &stored.record;
     let key = &before.key;
     if before.provisioning_state == ProvisioningState::Deleting {
         return Err(ArmError::being_deleted(&format!(
@@ -254,13 +278,12 @@ async fn update<S: Store + NodeProvider>(
     let state = before.provisioning_state;
     let gave_up = state.is_terminal() && state != ProvisioningState::Succeeded;
     if changes.is_empty() && cluster == *before && !gave_up {
-        return Ok(Ok(stored));
+        return Ok(None);
     }
     let (_, begun) =
         transition::begin(store, &mut cluster, ProvisioningState::Updating, now).await?;
     changes.extend(begun);
-    changes.insert(0, Change::update(&cluster, stored.revision)?);
-    Ok(commit(store, cluster, changes).await)
+    Ok(Some((cluster, changes)))
 }
 
 /// The changes to the pools of a cluster that a body names; others stay as they are.

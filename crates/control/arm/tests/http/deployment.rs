@@ -7,9 +7,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 /// What `az` sends.
-const DEPLOYMENTS: &str = "2025-04-01";
+pub(crate) const DEPLOYMENTS: &str = "2025-04-01";
 
-fn deployment(name: &str) -> String {
+pub(crate) fn deployment(name: &str) -> String {
     format!(
         "{}/providers/Microsoft.Resources/deployments/{name}",
         group()
@@ -70,7 +70,7 @@ fn template() -> Value {
     })
 }
 
-fn body(template: &Value, parameters: &Value) -> Value {
+pub(crate) fn body(template: &Value, parameters: &Value) -> Value {
     json!({"properties": {"mode": "Incremental", "template": template, "parameters": parameters}})
 }
 
@@ -85,7 +85,7 @@ async fn with_group() -> Api {
     api
 }
 
-async fn post(api: &Api, what: &str, body: &Value) -> Answer {
+pub(crate) async fn post(api: &Api, what: &str, body: &Value) -> Answer {
     let uri = format!("{}/{what}?api-version={DEPLOYMENTS}", deployment("dep"));
     api.send(Method::POST, &uri, &[], body.to_string()).await
 }

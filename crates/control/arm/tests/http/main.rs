@@ -20,6 +20,7 @@ mod openapi;
 mod paging;
 mod pool_operations;
 mod pool_properties;
+mod redeployment;
 mod resource_group;
 mod resources;
 mod socket;
