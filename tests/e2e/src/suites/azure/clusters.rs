@@ -13,6 +13,10 @@ pub(super) const ALONE: &[Alone] = &[
         run: lives,
     },
     Alone {
+        name: "what_goes_on_with_a_cluster_can_be_aborted",
+        run: aborted,
+    },
+    Alone {
         name: "what_az_prints_is_whole_in_each_of_its_formats",
         run: formats,
     },
@@ -75,17 +79,49 @@ fn lives(machine: &Machine) -> Outcome {
     shown("provisioningState", "Succeeded")?;
 
     // Nothing goes on, so there is nothing to abort.
-    let said = shell.types(&format!("az aks operation-abort {AT_CLUSTER}"))?;
-    ensure!(
-        said.ok || said.stderr.contains("OperationNotAllowed") || said.stderr.contains("Conflict"),
-        "{said:?}"
-    );
+    shell.fails(
+        &format!("az aks operation-abort {AT_CLUSTER}"),
+        1,
+        &["OperationNotAllowed", "no operation in progress"],
+    )?;
     shell.done(&format!("az aks delete {AT_CLUSTER} --yes"))?;
     shell.fails(
         &format!("az aks show {AT_CLUSTER}"),
         3,
         &["ResourceNotFound", "myAKSCluster"],
     )
+}
+
+fn aborted(machine: &Machine) -> Outcome {
+    let up = Up::start(machine, "cluster-abort")?;
+    let shell = up.shell()?;
+    shell.done("az group create --name myResourceGroup --location southcentralus --output none")?;
+    let held = up.hold_agents("nodepool1");
+    shell.done(&format!(
+        "az aks create {AT_CLUSTER} --node-count 1 --no-wait --output none"
+    ))?;
+    let state = |wanted: &str| {
+        shell.prints(
+            &format!(
+                "az aks show {AT_CLUSTER} --query '[provisioningState, agentPoolProfiles[0].provisioningState]' --output tsv"
+            ),
+            &format!("{wanted}\n{wanted}"),
+        )
+    };
+    state("Creating")?;
+    shell.done(&format!("az aks operation-abort {AT_CLUSTER}"))?;
+    state("Canceled")?;
+    drop(held);
+    shell.fails(
+        &format!("az aks operation-abort {AT_CLUSTER}"),
+        1,
+        &["OperationNotAllowed", "no operation in progress"],
+    )?;
+    // And the cluster is usable: what is asked next goes on.
+    shell.done(&format!(
+        "az aks scale {AT_CLUSTER} --node-count 2 --output none"
+    ))?;
+    state("Succeeded")
 }
 
 fn formats(machine: &Machine) -> Outcome {
