@@ -9,5 +9,6 @@ mod issuer;
 mod limits;
 mod lists;
 mod noise;
+mod pods;
 mod sign_in;
 mod signed;
