@@ -5,9 +5,11 @@ mod article;
 mod clusters;
 mod crowd;
 mod deployments;
+mod failures;
 mod node_pools;
 mod on_cluster;
 mod openapi;
+mod rarely;
 mod rights;
 mod sdk;
 mod sign_in;
@@ -22,6 +24,8 @@ pub(super) fn alone() -> Vec<Alone> {
         accounts::ALONE,
         clusters::ALONE,
         node_pools::ALONE,
+        failures::ALONE,
+        rarely::ALONE,
         deployments::ALONE,
         versions::ALONE,
         sdk::ALONE,
@@ -34,7 +38,13 @@ pub(super) fn alone() -> Vec<Alone> {
 
 /// On a cluster.
 pub(super) fn tests() -> Vec<Test> {
-    [article::TESTS, on_cluster::TESTS, rights::TESTS].concat()
+    [
+        article::TESTS,
+        on_cluster::TESTS,
+        failures::TESTS,
+        rights::TESTS,
+    ]
+    .concat()
 }
 
 /// Which group and cluster az's `aks` commands are about.

@@ -116,11 +116,14 @@ fn clusters(world: &World, shell: &Shell<'_>) -> Outcome {
         "az aks update {AT_CLUSTER} --tags team=vision --output none"
     ))?;
     shell.prints("az aks list --query '[].name' --output tsv", "myAKSCluster")?;
-    shell.done(&format!(
-        "az aks get-credentials {AT_CLUSTER} --overwrite-existing"
-    ))?;
-    let nodes = shell.done("kubectl get nodes --output name")?;
-    ensure!(nodes.contains(MIGNODE), "kubectl get nodes: {nodes}");
+    for (flags, context) in [("", "myAKSCluster"), ("--admin", "myAKSCluster-admin")] {
+        shell.done(&format!(
+            "az aks get-credentials {AT_CLUSTER} --overwrite-existing {flags}"
+        ))?;
+        shell.prints("kubectl config current-context", context)?;
+        let nodes = shell.done("kubectl get nodes --output name")?;
+        ensure!(nodes.contains(MIGNODE), "kubectl get nodes: {nodes}");
+    }
     shell.done(&format!("az aks stop {AT_CLUSTER}"))?;
     shell.done(&format!("az aks start {AT_CLUSTER}"))?;
     Ok(())

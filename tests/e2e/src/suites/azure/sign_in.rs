@@ -14,6 +14,10 @@ pub(super) const ALONE: &[Alone] = &[
         run: roles,
     },
     Alone {
+        name: "setup_signs_az_in_as_a_service_principal_and_no_more_is_to_be_had",
+        run: set_up_as_principal,
+    },
+    Alone {
         name: "who_did_what_is_written_down_and_no_token_with_it",
         run: audit,
     },
@@ -113,6 +117,37 @@ fn roles(machine: &Machine) -> Outcome {
     crate::wait::until("the principal to be refused", crate::wait::SOON, || {
         contributor.fails(&format!("az aks nodepool list {IN_CLUSTER}"), 1, &[])
     })
+}
+
+fn set_up_as_principal(machine: &Machine) -> Outcome {
+    let up = Up::start(machine, "principal")?;
+    // Somebody works here as the managed identity already.
+    let administrator = up.with_cluster()?;
+    let secret = administrator.json(
+        "migpool azure principal create ci --role reader --scope /subscriptions/$AZURE_SUBSCRIPTION_ID --output json",
+    )?;
+    let text = |key: &str| secret[key].as_str().with_context(|| format!("no {key}"));
+    let mut shell = up.bare_shell()?;
+    shell.set("AZURE_CLIENT_SECRET", "wrong");
+    let setup = "migpool azure setup --apply --service-principal ci";
+    shell.fails(setup, 1, &["AADSTS"])?;
+    shell.set("AZURE_CLIENT_SECRET", text("password")?);
+    shell.done(setup)?;
+    shell.eval("migpool azure env")?;
+    ensure!(
+        shell.variable("IDENTITY_HEADER").is_err(),
+        "the shell has the managed identity's secret"
+    );
+    shell.prints(
+        "az account show --query '[user.type, user.name]' --output tsv",
+        &format!("servicePrincipal\n{}", text("appId")?),
+    )?;
+    shell.prints("az aks list --query '[].name' --output tsv", "myAKSCluster")?;
+    shell.fails(
+        "az group create --name other --location southcentralus",
+        1,
+        &["AuthorizationFailed", "'ci'"],
+    )
 }
 
 fn audit(machine: &Machine) -> Outcome {
