@@ -100,15 +100,17 @@ impl<S: Inner> Front<S> {
         &self.rates
     }
 
-    /// Forgets the peers that have not come for a while, and writes down what was only counted of them.
+    /// Forgets the peers that have not come for a while, writes down what was only counted of them, and sees that the log is there.
     pub(crate) async fn forget(&self) {
         self.rates.forget();
+        self.audit.look();
         self.tell(PAUSE).await;
     }
 
-    /// Writes down what was only counted so far.
+    /// Writes down what was only counted so far, and returns when all that was recorded is written.
     pub(crate) async fn end(&self) {
         self.tell(Duration::ZERO).await;
+        self.audit.flush().await;
     }
 
     async fn tell(&self, pause: Duration) {

@@ -49,7 +49,7 @@ pub struct GatewayConfig {
 }
 
 /// Serves `inner` with TLS, to those whom `identity` knows, until `cancel`; then requests that are under way are ended within
-/// [`Limits::grace`].
+/// [`Limits::grace`], and the audit log is written to its end.
 ///
 /// # Errors
 /// If the origin is not the beginning of an `https://` URL, or the server's certificate can't be used.
@@ -128,7 +128,10 @@ pub async fn serve<S: Inner>(
         );
         tasks.shutdown().await;
     }
-    door.front.end().await;
+    // Somebody who does not read it must not keep the server from ending.
+    if timeout(door.limits.grace, door.front.end()).await.is_err() {
+        tracing::error!("the last entries of the audit log are lost: they were not taken in time");
+    }
     Ok(())
 }
 

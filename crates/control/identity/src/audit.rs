@@ -134,7 +134,7 @@ pub struct AuditLog(Way);
 enum Way {
     /// At once: the system takes a line for a file in less time than it takes to wake a thread that would write it.
     Directly(Arc<Files>),
-    /// By a thread: who reads our standard output may be slow.
+    /// By a thread: who reads a stream may be slow.
     Handed(mpsc::Sender<Line>),
 }
 
@@ -174,18 +174,26 @@ impl AuditLog {
         path.with_file_name(name)
     }
 
-    /// Writes to standard output, for where something else collects and bounds it.
+    /// Writes to standard output, for where something else collects and bounds it: all entries in one stream.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn to_stdout() -> io::Result<Self> {
+        Self::to_stream(io::stdout())
+    }
+
+    /// Writes to a stream whose reader may be slow, by a thread of its own. [`flush`](Self::flush) it before the process ends.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn to_stream(stream: impl io::Write + Send + 'static) -> io::Result<Self> {
         let (lines, waiting) = mpsc::channel(WAITING);
-        writer::start(Log::new(Target::Stdout), waiting)?;
+        writer::start(Log::new(Target::Stream(Box::new(stream))), waiting)?;
         Ok(Self(Way::Handed(lines)))
     }
 
     /// Writes an entry down. In a file it is there when this returns, and stays there if the process is killed; it is not waited
-    /// for the disk. To standard output it is on its way, or was written if many are waiting.
+    /// for the disk. To a stream it is on its way.
     pub async fn record(&self, mut entry: AuditEntry) {
         let is_a_strangers = entry.principal_id.is_none();
         if is_a_strangers {
@@ -211,6 +219,15 @@ impl AuditLog {
             // The writer ends only after its last sender.
             Way::Handed(lines) => {
                 let _ = lines.send(Line::Entry(line)).await;
+            }
+        }
+    }
+
+    /// Begins files anew that somebody has taken away: what is written to such a one is nowhere. To be called now and then.
+    pub fn look(&self) {
+        if let Way::Directly(files) = &self.0 {
+            for log in [&files.principals, &files.strangers] {
+                log.lock().unwrap_or_else(PoisonError::into_inner).look();
             }
         }
     }

@@ -73,7 +73,8 @@ pub enum ServeError {
     Front(#[from] std::io::Error),
 }
 
-/// Answers ARM clients over the records of a cluster until `stop`; the audit log is on the standard output, a line of JSON each.
+/// Answers ARM clients over the records of a cluster until `stop`; the audit log is on the standard output, a line of JSON each,
+/// and written to its end when this returns.
 /// There may be several, behind one Service: they share what the API server has.
 ///
 /// # Errors

@@ -35,6 +35,9 @@ pub(crate) const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-00
 /// The api-version of resource groups that a current `az` sends.
 pub(crate) const GROUPS: &str = "2024-11-01";
 
+/// The name of the audit log's file.
+const AUDIT: &str = "audit.log";
+
 /// A resource group's URL, without its host.
 pub(crate) fn group(name: &str) -> String {
     format!("{SUBSCRIPTION}/resourcegroups/{name}?api-version={GROUPS}")
@@ -127,11 +130,21 @@ impl Server {
         inner: impl FnOnce(&Identity) -> S,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let audit = AuditLog::to_file(folder.path().join(AUDIT)).unwrap();
+        Self::serving(folder, audit, limits, origin, inner).await
+    }
+
+    pub(crate) async fn serving<S: Inner>(
+        folder: TempDir,
+        audit: AuditLog,
+        limits: Limits,
+        origin: Option<&str>,
+        inner: impl FnOnce(&Identity) -> S,
+    ) -> Self {
         let identity = open_identity(&folder).await;
         let inner = inner(&identity);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let audit = AuditLog::to_file(folder.path().join("audit.log")).unwrap();
         let config = GatewayConfig {
             listener,
             limits,
@@ -250,7 +263,7 @@ impl Server {
     }
 
     fn audit_file(&self) -> PathBuf {
-        self.folder.path().join("audit.log")
+        self.folder.path().join(AUDIT)
     }
 }
 

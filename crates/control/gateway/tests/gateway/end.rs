@@ -1,13 +1,16 @@
 //! How it ends.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
 use http::{Method, StatusCode};
+use identity::AuditLog;
 use migpool_gateway::Limits;
 
-use crate::common::{SUBSCRIPTION, Server, lenient};
+use crate::common::{SUBSCRIPTION, Server, front, group, lenient};
 
 fn slow(time: Duration) -> Router {
     let answer = move || async move {
@@ -70,4 +73,39 @@ async fn what_takes_longer_than_the_grace_is_cut_off() {
     server.serving.await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(10));
     assert!(asked.await.is_err(), "the connection is closed");
+}
+
+/// Somebody who reads slowly.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(200));
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_reader_is_slow_is_written_to_its_end() {
+    let written = Slow::default();
+    let audit = AuditLog::to_stream(written.clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serving(folder, audit, lenient(), None, front).await;
+    let owner = server.owner().await;
+    let mut client = server.client().await;
+    for _ in 0..20 {
+        client
+            .send(Method::GET, &group("g"), Some(&owner), "")
+            .await;
+    }
+    server.cancel.cancel();
+    server.serving.await.unwrap().unwrap();
+    let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(written.lines().count(), 20);
 }

@@ -87,10 +87,10 @@ async fn however_many_strangers_come_what_principals_did_stays_where_it_is() {
     change.record(&entry_of_change).expect("written");
     let before = fs::read(&path).expect("there");
     // As much as would turn over every file of what principals did, if it went there as it comes.
-    let long = format!("/{}", "a".repeat(LONGEST_PATH));
+    let path_of_theirs = format!("/{}", "a".repeat(LONGEST_PATH));
     let all = u64::from(PRINCIPALS.kept + 1) * PRINCIPALS.largest;
     for _ in 0..all / 2048 {
-        log.record(entry(&long)).await;
+        log.record(entry(&path_of_theirs)).await;
     }
     assert_eq!(fs::read(&path).expect("there"), before);
     let mut sizes = Vec::new();
@@ -128,9 +128,9 @@ async fn a_path_without_end_is_cut() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("audit.jsonl");
     let log = AuditLog::to_file(&path).expect("opens");
-    let long = entry(&"/ü".repeat(100_000));
-    log.record(long.clone().by(Some(&somebody()))).await;
-    log.record(long).await;
+    let endless = entry(&"/ü".repeat(100_000));
+    log.record(endless.clone().by(Some(&somebody()))).await;
+    log.record(endless).await;
     for (path, longest) in [
         (path.clone(), LONGEST_PATH),
         (AuditLog::of_strangers(&path), LONGEST_PATH_OF_STRANGERS),
@@ -149,6 +149,25 @@ async fn what_was_there_before_stays() {
         log.record(entry("/x").by(Some(&somebody()))).await;
     }
     assert_eq!(lines(&path).len(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_was_taken_away_is_begun_anew_and_one_that_is_there_goes_on() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("audit.jsonl");
+    let strangers = AuditLog::of_strangers(&path);
+    let log = AuditLog::to_file(&path).expect("opens");
+    for taken in [None, Some(&path), Some(&strangers)] {
+        log.record(entry("/x").by(Some(&somebody()))).await;
+        log.record(entry("/x")).await;
+        if let Some(taken) = taken {
+            fs::remove_file(taken).expect("removed");
+        }
+        log.look();
+    }
+    log.record(entry("/x").by(Some(&somebody()))).await;
+    log.record(entry("/x")).await;
+    assert_eq!((lines(&path).len(), lines(&strangers).len()), (2, 1));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The audit log's file, and the thread that writes where a line may have to wait.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -21,10 +22,18 @@ pub(super) enum Line {
 }
 
 /// Where to.
-#[derive(Debug)]
 pub(super) enum Target {
-    Stdout,
+    Stream(Box<dyn Write + Send>),
     File(Rotated),
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(_) => f.write_str("a stream"),
+            Self::File(file) => file.path.fmt(f),
+        }
+    }
 }
 
 impl Target {
@@ -43,8 +52,7 @@ impl Target {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stdout => {
-                let mut out = io::stdout().lock();
+            Self::Stream(out) => {
                 out.write_all(bytes)?;
                 out.flush()
             }
@@ -86,6 +94,14 @@ impl Rotated {
         self.file.write(lines)?;
         self.size = self.size.saturating_add(more);
         Ok(())
+    }
+
+    /// Begins anew where the file was taken away: what is written to it is nowhere.
+    fn look(&mut self) -> io::Result<()> {
+        if is_there(&self.path)? {
+            return Ok(());
+        }
+        self.rotate()
     }
 
     /// Begins the next file; when that fails, the old one is still there to be written.
@@ -229,6 +245,15 @@ impl Log {
             _ => {}
         }
         self.is_failing = written.is_err();
+    }
+
+    /// Begins anew where the file was taken away.
+    pub(super) fn look(&mut self) {
+        if let Target::File(file) = &mut self.target
+            && let Err(error) = file.look()
+        {
+            tracing::error!(%error, target = ?self.target, "the audit log is gone, and can't be begun anew");
+        }
     }
 }
 
