@@ -39,6 +39,18 @@ pub enum IdentityError {
         /// The place.
         place: String,
     },
+    /// A copy was brought back while newer ones are in use.
+    #[error(
+        "the identities in {place} are of generation {found}, older than those in use ({known}), and no change of them has any effect: restart the front to use them, or bring back the newer ones"
+    )]
+    Older {
+        /// The place.
+        place: String,
+        /// How many changes the document has seen.
+        found: u64,
+        /// How many the one in use has seen.
+        known: u64,
+    },
     /// Others wrote in between again and again.
     #[error("the identities in {place} are being changed by others all the time: try again")]
     Contended {

@@ -113,6 +113,8 @@ enum Purpose {
 struct Looked {
     at: Instant,
     failure: Option<String>,
+    /// Since when it has been older than the one that is known.
+    older_since: Option<Instant>,
 }
 
 impl Identity {
@@ -161,6 +163,7 @@ impl Identity {
             looked: Mutex::new(Looked {
                 at: Instant::now(),
                 failure: None,
+                older_since: None,
             }),
             seen: Seen::default(),
             signing_in: Arc::new(Semaphore::new(sign_in::MOST)),

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a request waits for that before it goes on with what is known.
 const BRIEFLY: Duration = Duration::from_millis(250);
 
+/// How long a storage may be behind what was already seen: one that answers out of a watch is now and then.
+const BEHIND: Duration = Duration::from_secs(10);
+
 /// How often a change begins anew because somebody else was faster, and the pause before the first new beginning.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -132,10 +135,10 @@ impl Identity {
             if let Some(error) = &failure {
                 tracing::error!(
                     %error,
-                    "the identities in {place} can't be read again; those that are known stay in force"
+                    "the identities in {place} can't be taken; those that are known stay in force"
                 );
             } else {
-                tracing::info!("the identities in {place} can be read again");
+                tracing::info!("the identities in {place} can be taken again");
             }
             looked.failure = failure;
         }
@@ -144,18 +147,33 @@ impl Identity {
     fn take(&self, kept: Kept) -> Result<(), IdentityError> {
         let last = self.state();
         if last.version.as_ref() == Some(&kept.version) {
+            self.looked().older_since = None;
             return Ok(());
         }
         let document = Document::read(&kept.document, &self.0.storage.place())?;
-        // A storage that answers out of a watch may be behind what we have written ourselves.
         if document.generation < last.document.generation {
-            return Ok(());
+            // One that is behind catches up. A copy that was brought back stays, and what is changed in it has no effect here:
+            // it might bring back those who were sent away, so it is not simply taken.
+            let since = *self.looked().older_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < BEHIND {
+                return Ok(());
+            }
+            return Err(self.older(&document, &last));
         }
+        self.looked().older_since = None;
         let issuer = self.0.purpose.issuer();
         let mut state = State::of(document, issuer, Some(&last), Timestamp::now())?;
         state.version = Some(kept.version);
         self.0.state.send_replace(Arc::new(state));
         Ok(())
+    }
+
+    fn older(&self, found: &Document, last: &State) -> IdentityError {
+        IdentityError::Older {
+            place: self.0.storage.place(),
+            found: found.generation,
+            known: last.document.generation,
+        }
     }
 
     /// Changes the document: `change` is applied to it as it is now, again and again until nobody else was faster.
@@ -166,6 +184,9 @@ impl Identity {
         let _changing = self.0.changing.lock().await;
         let storage = &self.0.storage;
         let place = storage.place();
+        let mut failure = IdentityError::Contended {
+            place: place.clone(),
+        };
         for attempt in 0..TRIES {
             if attempt > 0 {
                 // Two that were in each other's way are not again.
@@ -184,6 +205,7 @@ impl Identity {
                 })?;
             let mut document = Document::read(&kept.document, &place)?;
             if document.generation < last.document.generation {
+                failure = self.older(&document, &last);
                 continue;
             }
             let done = change(&mut document, now)?;
@@ -201,7 +223,7 @@ impl Identity {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(IdentityError::Contended { place })
+        Err(failure)
     }
 
     /// Lays out what clients are to trust.

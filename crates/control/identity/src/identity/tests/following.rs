@@ -161,6 +161,44 @@ async fn an_old_copy_of_the_document_brings_nobody_back() {
 }
 
 #[tokio::test]
+async fn a_copy_that_was_brought_back_is_told_of_and_no_change_of_it_seems_to_count() {
+    let dir = dir();
+    let identity = open(&dir).await;
+    let folder = Folder::new(dir.path().join("azure"));
+    let old = folder.load().await.expect("loads").expect("there");
+    for _ in 0..5 {
+        identity.rotate_signing_key().await.expect("rotated");
+    }
+    let newer = folder.load().await.expect("loads").expect("there");
+    let restored = folder.save(&old.document, Some(&newer.version)).await;
+    let mut restored = restored.expect("a person with a backup");
+    identity.refresh().await;
+    assert_eq!(identity.looked().failure, None, "a watch may be behind");
+    let error = identity.rotate_signing_key().await.expect_err("older");
+    assert!(matches!(error, IdentityError::Older { .. }), "{error}");
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let long_ago = std::time::Instant::now().checked_sub(Duration::from_mins(1));
+        identity.looked().older_since = Some(long_ago.expect("a machine that is up for a minute"));
+        identity.refresh().await;
+        let failure = identity.looked().failure.clone().expect("told");
+        assert!(failure.contains("restart the front"), "{failure}");
+        told.push(failure);
+        // Each change of it is told of anew.
+        let command = attach(&dir).await;
+        command.rotate_signing_key().await.expect("rotated");
+        let kept = folder.load().await.expect("loads").expect("there");
+        restored = kept.version;
+    }
+    assert_ne!(told[0], told[1]);
+    let newest = folder.save(&newer.document, Some(&restored)).await;
+    newest.expect("brought back");
+    identity.refresh().await;
+    assert_eq!(identity.looked().failure, None);
+    identity.rotate_signing_key().await.expect("rotated");
+}
+
+#[tokio::test]
 async fn a_document_that_breaks_leaves_the_known_one_in_force() {
     let dir = dir();
     let identity = open(&dir).await;
