@@ -17,7 +17,7 @@ mod template;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -43,6 +43,7 @@ use crate::paging::Paging;
 use crate::path::At;
 use crate::resource_group::{self, ATTEMPTS, gave_up};
 use crate::types;
+use crate::unread;
 
 pub use deployer::Deployer;
 pub(crate) use request::DeploymentBody;
@@ -261,6 +262,9 @@ pub(crate) async fn delete<B: Backend>(
     At(key): At<DeploymentKey>,
 ) -> Result<StatusCode, ArmError> {
     let store = &*app.backend;
+    if unread::removed::<Deployment, _>(store, &key, &HeaderMap::new()).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
     for _ in 0..ATTEMPTS {
         resource_group::find(store, &key.group).await?;
         let Some(stored) = store.get::<Deployment>(&key).await? else {

@@ -48,6 +48,7 @@ mod serve;
 mod snapshot;
 pub mod subscription;
 pub mod types;
+mod unread;
 mod view;
 
 pub use account::Account;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::Map;
@@ -21,6 +21,7 @@ use crate::long_running::Origin;
 use crate::paging::Paging;
 use crate::path::At;
 use crate::types::{GroupProperties, ResourceGroup};
+use crate::unread;
 use crate::view::View;
 
 /// How often a change is tried again when somebody else was faster.
@@ -225,6 +226,9 @@ pub(crate) async fn delete<B: Backend>(
     At(key): At<GroupKey>,
     origin: Origin,
 ) -> Result<Response, ArmError> {
+    if unread::removed::<Group, _>(&*app.backend, &key, &HeaderMap::new()).await? {
+        return Ok(StatusCode::OK.into_response());
+    }
     for _ in 0..ATTEMPTS {
         let stored = find(&*app.backend, &key).await?;
         let mut group = stored.record;

@@ -28,8 +28,8 @@ impl Store for Front {
         self.records.read(kind, path).await
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        self.records.scan(kind, scope).await
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        self.records.revision_of(kind, path).await
     }
 
     async fn page(

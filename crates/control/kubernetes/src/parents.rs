@@ -109,10 +109,11 @@ impl Parents {
         let mut unnamed = BTreeSet::new();
         let mut forgotten = 0;
         for object in self.arm.all(Kind::Operation) {
-            let raw = object.raw(Kind::Operation)?;
-            let Ok(operation) = serde_json::from_value::<Operation>(raw.body) else {
+            // One that can't be read holds up no other.
+            let Ok(operation) = serde_json::from_str::<Operation>(&object.spec.record) else {
                 continue;
             };
+            let revision = object.revision();
             if operation.status != OperationStatus::InProgress {
                 let is_old = operation
                     .end
@@ -121,7 +122,7 @@ impl Parents {
                     forgotten += 1;
                     self.commit(Change::delete(&Stored {
                         record: operation,
-                        revision: raw.revision,
+                        revision,
                     }))
                     .await?;
                 }
@@ -138,7 +139,7 @@ impl Parents {
             }
             if let Some(ended) = fate::of(&operation, asked, target.as_ref(), is_old, now) {
                 tracing::info!(operation = path, status = ?ended.status, "an operation is told its end");
-                self.commit(Change::update(&ended, raw.revision)?).await?;
+                self.commit(Change::update(&ended, revision)?).await?;
             }
         }
         // Whoever was named has all its time again.

@@ -18,6 +18,8 @@ use kube::core::TypeMeta;
 use kube::core::schema::StructuralSchemaRewriter;
 use kube::{Resource, ResourceExt};
 use pool::{Kind, Operation, OperationStatus, RawRecord, Revision, StoreError};
+use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -283,6 +285,13 @@ impl RecordObject {
                 reason: error.to_string(),
             })?,
         })
+    }
+
+    /// The record's key, whether or not the record can be read; `None` if it is none of this kind.
+    pub(crate) fn key<K: DeserializeOwned>(&self) -> Option<K> {
+        let names = self.spec.key.iter();
+        let names = names.map(|(name, value)| (name.as_str(), value.as_str()));
+        K::deserialize(MapDeserializer::<_, serde::de::value::Error>::new(names)).ok()
     }
 
     /// The version of the object. The API server's own numbers, which Kubernetes lets be compared.

@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use pool::{
-    Change, Cluster, Group, Key, Kind, PowerState, ProvisioningState, RawRecord, Revision, Scope,
-    Store, StoreError,
+    Change, Cluster, ClusterKey, Group, Key, Kind, Page, PowerState, ProvisioningState, RawRecord,
+    Revision, Scope, Store, StoreError,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -143,12 +143,9 @@ impl Records {
             }
         }
         if let (Kind::Group, Some(of_clusters)) = (kind, kind_of(Kind::Cluster)) {
-            for object in self.all::<RecordObject>(&of_clusters).await? {
-                let raw = object.raw(Kind::Cluster)?;
-                if let Ok(cluster) = serde_json::from_value::<Cluster>(raw.body) {
-                    clusters.push(cluster.key);
-                }
-            }
+            let objects = self.all::<RecordObject>(&of_clusters).await?;
+            // The object has the key beside the record, which may not be one that can be read.
+            clusters.extend(objects.iter().filter_map(RecordObject::key::<ClusterKey>));
         }
         for key in clusters {
             let (path, body) = if kind == Kind::Group {
@@ -214,29 +211,50 @@ impl Store for Records {
         }
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        let mut found = BTreeMap::new();
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        if kind == Kind::NodePool {
+            let found = self.pool_object(path).await?;
+            return Ok(found.as_ref().map(revision));
+        }
+        if let Some(object) = self.record_object(kind, path).await? {
+            return Ok(Some(object.revision()));
+        }
+        let implied = self.implied(kind, &BTreeSet::new()).await?;
+        Ok(implied.get(path).map(|raw| raw.revision))
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RawRecord>, StoreError> {
+        let mut found = BTreeMap::<String, Result<RawRecord, StoreError>>::new();
         if kind == Kind::NodePool {
             for object in self.all::<NodePool>(&()).await? {
+                // One that is nowhere is the operator's to complain of.
                 let Ok(key) = convert::key(&object) else {
                     continue;
                 };
                 let path = key.path();
-                // One that makes no sense is the operator's to complain of, and hides no other.
-                if let Ok(raw) = node_pools::raw(&object, &path) {
-                    found.entry(path).or_insert(raw);
+                let raw = node_pools::raw(&object, &path);
+                // Of two that are in one place the one counts that can be read.
+                if !found.get(&path).is_some_and(Result::is_ok) {
+                    found.insert(path, raw);
                 }
             }
         } else if let Some(of) = kind_of(kind) {
             for object in self.all::<RecordObject>(&of).await? {
-                let raw = object.raw(kind)?;
-                found.insert(raw.path.clone(), raw);
+                found.insert(object.spec.path.clone(), object.raw(kind));
             }
             let known = found.keys().cloned().collect();
-            found.extend(self.implied(kind, &known).await?);
+            let implied = self.implied(kind, &known).await?;
+            found.extend(implied.into_iter().map(|(path, raw)| (path, Ok(raw))));
         }
-        let within = |raw: &RawRecord| raw.path.starts_with(scope.prefix());
-        Ok(found.into_values().filter(within).collect())
+        found.retain(|path, _| path.starts_with(scope.prefix()));
+        let found: Vec<_> = found.into_iter().collect();
+        Page::cut(found, |(path, _)| path, after, limit).read(|(_, raw)| raw)
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>, StoreError> {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
-use pool::{Change, Expected, Kind, RawRecord, Revision, Scope, Store, StoreError};
+use pool::{Change, Expected, Kind, Page, RawRecord, Revision, Scope, Store, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -38,11 +38,25 @@ impl Store for KubernetesBackend {
         }
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        match (kind, &self.arm) {
+            (Kind::NodePool, _) => Ok(self.object(path).as_deref().map(revision)),
+            (kind, Some(arm)) => arm.records.revision_of(kind, path).await,
+            (_, None) => Ok(None),
+        }
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RawRecord>, StoreError> {
         if kind != Kind::NodePool {
             return match &self.arm {
-                Some(arm) => arm.records.scan(kind, scope).await,
-                None => Ok(Vec::new()),
+                Some(arm) => arm.records.page(kind, scope, after, limit).await,
+                None => Ok(Page::cut(Vec::new(), |it| &it.path, after, limit)),
             };
         }
         let mut records = Vec::new();
@@ -52,11 +66,12 @@ impl Store for KubernetesBackend {
             };
             let path = pool::Key::path(&key);
             if path.starts_with(scope.prefix()) {
-                records.push(raw(&object, &path)?);
+                let raw = raw(&object, &path);
+                records.push((path, raw));
             }
         }
-        records.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(records)
+        records.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Page::cut(records, |(path, _)| path, after, limit).read(|(_, raw)| raw)
     }
 
     /// The pool first, and then the operations that end with it: until they are told, the pool's status says how they ended

@@ -74,8 +74,8 @@ impl Store for LocalBackend {
         self.database.read(kind, path).await
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        self.database.scan(kind, scope).await
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        self.database.revision_of(kind, path).await
     }
 
     async fn page(

@@ -38,6 +38,7 @@ pub mod resource;
 pub mod rollout;
 pub mod store;
 pub mod transition;
+pub mod unread;
 pub mod validation;
 pub mod version;
 pub mod vm_size;

@@ -171,8 +171,10 @@ impl Store for MemoryBackend {
         raw.map(RawRecord::part).transpose()
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        Ok(self.page(kind, scope, None, usize::MAX).await?.records)
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        let state = self.lock();
+        let raw = state.records.get(&(kind, path.to_owned()));
+        Ok(raw.map(|it| it.revision))
     }
 
     async fn page(

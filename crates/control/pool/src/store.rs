@@ -1,7 +1,8 @@
 //! Where records are kept.
 //!
 //! A backend implements [`Store`]'s raw methods over JSON; [`get`](Store::get), [`list`](Store::list) and
-//! [`list_page`](Store::list_page) are given.
+//! [`list_page`](Store::list_page) are given. A record that can't be read is a matter of its own: pages name it beside the
+//! others, and [`revision_of`](Store::revision_of) is enough to take it away.
 
 mod page;
 
@@ -187,6 +188,12 @@ impl Scope {
         Self(format!("{}/", cluster.path()))
     }
 
+    /// What is in the record at a path.
+    #[must_use]
+    pub fn within(path: &str) -> Self {
+        Self(format!("{path}/"))
+    }
+
     /// The paths' common beginning: empty, or ending in `/`.
     #[must_use]
     pub fn prefix(&self) -> &str {
@@ -316,12 +323,12 @@ pub trait Store: Send + Sync + 'static {
         path: &str,
     ) -> impl Future<Output = Result<Option<RawRecord>, StoreError>> + Send;
 
-    /// All records of a kind within a scope, ordered by path.
-    fn scan(
+    /// The version of a record, which need not be one that can be read.
+    fn revision_of(
         &self,
         kind: Kind,
-        scope: &Scope,
-    ) -> impl Future<Output = Result<Vec<RawRecord>, StoreError>> + Send;
+        path: &str,
+    ) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;
 
     /// The first records of a kind within a scope whose paths come after `after`, ordered by path, and at most `limit` of
     /// them. A record that stays while others come and go is on exactly one of the pages that follow one another. One that
@@ -332,8 +339,23 @@ pub trait Store: Send + Sync + 'static {
         scope: &Scope,
         after: Option<&str>,
         limit: usize,
-    ) -> impl Future<Output = Result<Page<RawRecord>, StoreError>> + Send {
-        async move { Ok(Page::cut(self.scan(kind, scope).await?, after, limit)) }
+    ) -> impl Future<Output = Result<Page<RawRecord>, StoreError>> + Send;
+
+    /// All records of a kind within a scope, ordered by path; an error if one of them can't be read.
+    fn scan(
+        &self,
+        kind: Kind,
+        scope: &Scope,
+    ) -> impl Future<Output = Result<Vec<RawRecord>, StoreError>> + Send {
+        async move {
+            let page = self.page(kind, scope, None, usize::MAX).await?;
+            match page.unreadable.into_iter().next() {
+                None => Ok(page.records),
+                Some(Unreadable { path, reason }) => {
+                    Err(StoreError::Unreadable { kind, path, reason })
+                }
+            }
+        }
     }
 
     /// Makes all changes, or none: if any record is not as its change expects, the answer is [`StoreError::Conflict`]. When it
@@ -401,7 +423,7 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// All records within a scope, ordered by key.
+    /// All records within a scope, ordered by key; an error if one of them can't be read.
     fn list<R: Record>(
         &self,
         scope: &Scope,
@@ -425,12 +447,12 @@ impl<T: Store> Store for Arc<T> {
         T::read(self, kind, path)
     }
 
-    fn scan(
+    fn revision_of(
         &self,
         kind: Kind,
-        scope: &Scope,
-    ) -> impl Future<Output = Result<Vec<RawRecord>, StoreError>> + Send {
-        T::scan(self, kind, scope)
+        path: &str,
+    ) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send {
+        T::revision_of(self, kind, path)
     }
 
     fn page(

@@ -150,11 +150,18 @@ async fn end<S: Store, R: Provisioned>(
         return Ok(Vec::new());
     };
     let subscription: SubscriptionId = record.target().subscription().clone();
-    let Some(stored) = store
+    let stored = match store
         .get::<Operation>(&OperationKey { subscription, id })
-        .await?
-    else {
-        return Ok(Vec::new());
+        .await
+    {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Ok(Vec::new()),
+        // It is not told its end, and holds up nothing.
+        Err(error @ StoreError::Unreadable { .. }) => {
+            tracing::error!(%error, "an operation is left alone");
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
     };
     if stored.record.status != OperationStatus::InProgress {
         return Ok(Vec::new());

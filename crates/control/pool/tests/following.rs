@@ -95,9 +95,9 @@ impl Store for Watched {
         self.inner.read(kind, path).await
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        self.note(kind, "all");
-        self.inner.scan(kind, scope).await
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        self.note(kind, path);
+        self.inner.revision_of(kind, path).await
     }
 
     async fn page(

@@ -117,7 +117,7 @@ proptest! {
                 let of_store = store.page(Kind::Cluster, &everything, after.as_deref(), limit);
                 let of_store = of_store.await.unwrap();
                 let all = store.scan(Kind::Cluster, &everything).await.unwrap();
-                assert_eq!(Page::cut(all, after.as_deref(), limit), of_store);
+                assert_eq!(Page::cut(all, |it| &it.path, after.as_deref(), limit), of_store);
                 after = of_store.next;
                 if after.is_none() {
                     break;

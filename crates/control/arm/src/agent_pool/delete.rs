@@ -18,6 +18,7 @@ use crate::etag;
 use crate::long_running::Origin;
 use crate::path::At;
 use crate::resource_group::{ATTEMPTS, gave_up};
+use crate::unread;
 
 pub(crate) async fn delete<B: Backend>(
     State(app): State<App<B>>,
@@ -27,6 +28,9 @@ pub(crate) async fn delete<B: Backend>(
     headers: HeaderMap,
 ) -> Result<Response, ArmError> {
     let store = &*app.backend;
+    if unread::removed::<NodePool, _>(store, &key, &headers).await? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     for _ in 0..ATTEMPTS {
         let cluster = parent(store, &key.cluster).await?;
         let stored = store.get::<NodePool>(&key).await?;

@@ -14,6 +14,7 @@ use crate::etag;
 use crate::long_running::Origin;
 use crate::path::At;
 use crate::resource_group::{self, ATTEMPTS, gave_up};
+use crate::unread;
 
 pub(crate) async fn delete<B: Backend>(
     State(app): State<App<B>>,
@@ -23,6 +24,9 @@ pub(crate) async fn delete<B: Backend>(
     headers: HeaderMap,
 ) -> Result<Response, ArmError> {
     let store = &*app.backend;
+    if unread::removed::<Cluster, _>(store, &key, &headers).await? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     for _ in 0..ATTEMPTS {
         let group = resource_group::find(store, &key.group).await?;
         let stored = store.get::<Cluster>(&key).await?;

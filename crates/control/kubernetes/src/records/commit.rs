@@ -183,9 +183,12 @@ impl Records {
                 let made = self.put(change, found, None, pending).await?;
                 Ok(made.as_ref().map(RecordObject::revision))
             }
-            (Change::Delete { .. }, Found::Pool(_)) => Err(StoreError::Unavailable(format!(
-                "node pool {path} goes when the operator has given its nodes back"
-            ))),
+            (Change::Delete { .. }, Found::Pool(object)) => {
+                let name = object.name_any();
+                Err(StoreError::Refused(format!(
+                    "Node pool {path} goes when the operator has given its nodes back: delete it with 'kubectl delete nodepool {name}'."
+                )))
+            }
             (Change::Delete { kind, .. }, Found::Object(object)) => {
                 self.forget(*kind, object).await.map(|()| None)
             }

@@ -18,6 +18,8 @@ use crate::parents::Parents;
 use crate::record_object::KINDS;
 use crate::status;
 
+mod unread;
+
 const POOLS: &str = "/apis/migpool.dev/v1alpha1/nodepools";
 
 fn cluster_key(name: &str) -> ClusterKey {

@@ -28,9 +28,17 @@ impl Store for Database {
         found.map(|it| raw(kind, it)).transpose()
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        let (rows, _) = self.rows_of(kind, scope, None, usize::MAX).await?;
-        rows.into_iter().map(|it| raw(kind, it)).collect()
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        let path = path.to_owned();
+        let found: Option<i64> = self
+            .reading(move |connection| {
+                connection
+                    .prepare_cached("SELECT revision FROM record WHERE kind = ?1 AND path = ?2")?
+                    .query_row(params![kind.as_str(), path], |row| row.get(0))
+                    .optional()
+            })
+            .await?;
+        Ok(found.map(|it| Revision(it.cast_unsigned())))
     }
 
     async fn page(

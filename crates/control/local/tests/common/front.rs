@@ -42,8 +42,8 @@ impl Store for Backend {
         self.store.read(kind, path).await
     }
 
-    async fn scan(&self, kind: Kind, scope: &Scope) -> Result<Vec<RawRecord>, StoreError> {
-        self.store.scan(kind, scope).await
+    async fn revision_of(&self, kind: Kind, path: &str) -> Result<Option<Revision>, StoreError> {
+        self.store.revision_of(kind, path).await
     }
 
     async fn page(

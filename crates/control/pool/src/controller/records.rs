@@ -181,14 +181,24 @@ impl<S: Store, P: NodeProvider> Controller<S, P> {
     async fn remove_deployments(&self, group: &Group) -> Result<(), ControllerError> {
         let scope = Scope::group(&group.key);
         let kind = Kind::Deployment;
-        // Also what can't be read.
-        for raw in self.store.scan(kind, &scope).await? {
+        let page = self.store.page(kind, &scope, None, usize::MAX).await?;
+        for raw in page.records {
             let change = Change::Delete {
                 kind,
                 path: raw.path,
                 expected: raw.revision,
             };
             self.commit(vec![change]).await?;
+        }
+        for Unreadable { path, .. } in page.unreadable {
+            if let Some(expected) = self.store.revision_of(kind, &path).await? {
+                let change = Change::Delete {
+                    kind,
+                    path,
+                    expected,
+                };
+                self.commit(vec![change]).await?;
+            }
         }
         Ok(())
     }

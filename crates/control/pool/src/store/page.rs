@@ -1,6 +1,6 @@
 //! Pages of records.
 
-use super::{RawRecord, StoreError};
+use super::StoreError;
 
 /// Some of the records of a kind, in the order of their paths.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,26 @@ pub struct Unreadable {
 }
 
 impl<T> Page<T> {
+    /// A page of records that are ordered by path.
+    #[must_use]
+    pub fn cut(
+        records: Vec<T>,
+        path: impl Fn(&T) -> &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Self {
+        let first =
+            records.partition_point(|record| after.is_some_and(|after| path(record) <= after));
+        let left = records.len() - first;
+        let records: Vec<_> = records.into_iter().skip(first).take(limit).collect();
+        let last = records.last().filter(|_| records.len() < left);
+        Self {
+            next: last.map(|record| path(record).to_owned()),
+            unreadable: Vec::new(),
+            records,
+        }
+    }
+
     /// The same page with its records read: those that `read` calls unreadable are named instead.
     ///
     /// # Errors
@@ -46,22 +66,5 @@ impl<T> Page<T> {
             }
         }
         Ok(page)
-    }
-}
-
-impl Page<RawRecord> {
-    /// A page of records that are ordered by path.
-    #[must_use]
-    pub fn cut(records: Vec<RawRecord>, after: Option<&str>, limit: usize) -> Self {
-        let first = records
-            .partition_point(|record| after.is_some_and(|after| record.path.as_str() <= after));
-        let left = records.len() - first;
-        let records: Vec<_> = records.into_iter().skip(first).take(limit).collect();
-        let next = (records.len() < left).then(|| records.last().map(|record| record.path.clone()));
-        Self {
-            records,
-            unreadable: Vec::new(),
-            next: next.flatten(),
-        }
     }
 }
