@@ -1,6 +1,7 @@
 #!/bin/sh
-# The article's steps on the cluster, after article-nodepool.sh: credentials, NVIDIA's two charts, and a pod with a slice.
-#     MIG_STRATEGY=single|mixed CHARTS=URL examples/azure/article-cluster.sh
+# The article's steps on the cluster: credentials, NVIDIA's two charts, and a pod with a slice.
+#     MIG_STRATEGY=single CHARTS=URL examples/azure/article-cluster.sh     after article-nodepool.sh
+#     MIG_STRATEGY=mixed CHARTS=URL examples/azure/article-cluster.sh      after article-nodepool-mixed.sh
 # CHARTS is where the charts are: `cargo xtask charts && migpool up --chart-repository target/charts` serves migpool's own.
 set -e
 cd "$(dirname "$0")/.."

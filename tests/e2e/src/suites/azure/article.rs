@@ -29,45 +29,29 @@ pub(super) const ALONE: &[Alone] = &[
 pub(super) const TESTS: &[Test] = &[
     Test {
         name: "the_article_from_az_group_create_to_nvidia_smi_single",
-        run: |world| on_a_cluster(world, "single", "nvidia.com/gpu"),
+        run: |world| {
+            let node_pool = "examples/azure/article-nodepool.sh";
+            on_a_cluster(world, node_pool, "single", "nvidia.com/gpu")
+        },
     },
     Test {
         name: "the_article_from_az_group_create_to_nvidia_smi_mixed",
-        run: |world| on_a_cluster(world, "mixed", "nvidia.com/mig-1g.5gb"),
+        run: |world| {
+            let node_pool = "examples/azure/article-nodepool-mixed.sh";
+            on_a_cluster(world, node_pool, "mixed", "nvidia.com/mig-1g.5gb")
+        },
     },
 ];
 
 /// All of the article's commands, on a Kubernetes: the last is `nvidia-smi -L` in its pod.
-fn on_a_cluster(world: &World, strategy: &str, resource: &str) -> Outcome {
+fn on_a_cluster(world: &World, node_pool: &str, strategy: &str, resource: &str) -> Outcome {
     // Before anything is waited for: the charts are packed once.
     let charts = world.repository()?.url().to_owned();
     world.kubectl(&["cordon", H100NODE])?;
     let front = Front::install(world)?;
     let mut shell = front.shell()?;
-    if strategy == "mixed" {
-        // The article chooses the strategy with the charts; where nodes are made with their slices, the pool has it.
-        shell.done(
-            "az group create --name myResourceGroup --location southcentralus --output none",
-        )?;
-        shell.done(
-            "az aks create --resource-group myResourceGroup --name myAKSCluster --node-count 1 --output none",
-        )?;
-        let pool = format!(
-            "/subscriptions/{}/resourceGroups/myResourceGroup/providers/Microsoft.ContainerService/managedClusters/myAKSCluster/agentPools/mignode",
-            shell.variable("AZURE_SUBSCRIPTION_ID")?
-        );
-        shell.done(&format!(
-            "az rest --method put --url '{pool}?api-version=2026-07-02-preview' --output none --body '{}'",
-            r#"{"properties": {"count": 1, "vmSize": "Standard_ND96asr_v4", "gpuInstanceProfile": "MIG1g",
-                "gpuProfile": {"nvidia": {"migStrategy": "Mixed"}}}}"#
-        ))?;
-        shell.done(&format!(
-            "az aks nodepool wait {IN_CLUSTER} --nodepool-name mignode --created --interval 1 --timeout 240"
-        ))?;
-    } else {
-        shell.script("examples/azure/article-nodepool.sh")?;
-        pool_is_whole(&shell)?;
-    }
+    shell.script(node_pool)?;
+    pool_is_whole(&shell)?;
     pools::comes_to_be_ready(world, "mignode", 1, LATER)?;
     let node = world.node(MIGNODE);
     checks::allocatable(world, node, resource, 56, LATER)?;
