@@ -61,9 +61,9 @@ fn progress(machine: &Machine) -> Outcome {
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let mut az = command.spawn().context("cannot start script")?;
-    let shown = shell.home().join("progress");
+    let screen = shell.home().join("progress");
     let shows = |word: &str| {
-        let text = std::fs::read(&shown)?;
+        let text = std::fs::read(&screen)?;
         let text = String::from_utf8_lossy(&text);
         ensure!(text.contains(word), "no {word} in {text:?}");
         Ok(())
