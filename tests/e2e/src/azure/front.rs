@@ -87,6 +87,16 @@ impl<'w> Front<'w> {
         self.answers()
     }
 
+    /// What its pod has written to its log so far.
+    ///
+    /// # Errors
+    /// `kubectl logs` fails.
+    pub(crate) fn log(&self) -> anyhow::Result<String> {
+        let deployment = format!("deployment/{FRONT}");
+        self.world
+            .kubectl(&["logs", "--namespace", NAMESPACE, &deployment])
+    }
+
     fn answers(&mut self) -> anyhow::Result<()> {
         let shell = self.bare_shell()?;
         let ask = format!("curl --silent --insecure --fail --max-time 5 {URL}/healthz");

@@ -42,6 +42,8 @@ pub(super) fn tests() -> Vec<Test> {
         article::TESTS,
         on_cluster::TESTS,
         failures::TESTS,
+        sdk::TESTS,
+        versions::TESTS,
         rights::TESTS,
     ]
     .concat()

@@ -2,9 +2,9 @@
 
 use anyhow::ensure;
 
-use crate::azure::Up;
+use crate::azure::{Place, Up};
 use crate::machine::Machine;
-use crate::suite::{Alone, Outcome};
+use crate::suite::{Alone, Outcome, Test};
 
 pub(super) const ALONE: &[Alone] = &[
     Alone {
@@ -13,9 +13,14 @@ pub(super) const ALONE: &[Alone] = &[
     },
     Alone {
         name: "pollers_etags_pages_and_errors_are_as_the_sdk_expects",
-        run: promises,
+        run: |machine| promises(&Place::on(machine, "sdk-promises")?),
     },
 ];
+
+pub(super) const TESTS: &[Test] = &[Test {
+    name: "pollers_etags_pages_and_errors_of_a_cluster_are_as_the_sdk_expects",
+    run: |world| promises(&Place::in_cluster(world)?),
+}];
 
 fn example(machine: &Machine) -> Outcome {
     let up = Up::start(machine, "sdk")?;
@@ -32,9 +37,8 @@ pools: mignode, nodepool1
     Ok(())
 }
 
-fn promises(machine: &Machine) -> Outcome {
-    let up = Up::start(machine, "sdk-promises")?;
-    let shell = up.with_cluster()?;
+fn promises(place: &Place<'_>) -> Outcome {
+    let shell = place.with_cluster()?;
     shell.python("tests/e2e/azure/promises.py", &[])?;
     Ok(())
 }

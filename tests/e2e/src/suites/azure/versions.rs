@@ -2,13 +2,17 @@
 
 use anyhow::ensure;
 
-use crate::azure::{Shell, Up};
-use crate::machine::Machine;
-use crate::suite::{Alone, Outcome};
+use crate::azure::{Place, Shell};
+use crate::suite::{Alone, Outcome, Test};
 
 pub(super) const ALONE: &[Alone] = &[Alone {
     name: "what_a_version_knows_is_as_the_article_says",
-    run: versions,
+    run: |machine| versions(&Place::on(machine, "versions")?),
+}];
+
+pub(super) const TESTS: &[Test] = &[Test {
+    name: "what_a_version_knows_of_a_cluster_is_as_the_article_says",
+    run: |world| versions(&Place::in_cluster(world)?),
 }];
 
 /// The article's PUT with an api-version.
@@ -21,9 +25,8 @@ fn put(shell: &Shell<'_>, name: &str, version: &str, more: &str) -> anyhow::Resu
     ))
 }
 
-fn versions(machine: &Machine) -> Outcome {
-    let up = Up::start(machine, "versions")?;
-    let shell = up.with_cluster()?;
+fn versions(place: &Place<'_>) -> Outcome {
+    let shell = place.with_cluster()?;
     for (index, version) in [
         "2021-08-01",
         "2023-11-01",
@@ -48,7 +51,7 @@ fn versions(machine: &Machine) -> Outcome {
         made["properties"]["gpuInstanceProfile"].is_null(),
         "2021-07-01: {made}"
     );
-    let log = up.log()?;
+    let log = place.log()?;
     ensure!(
         log.contains("2021-07-01") && log.contains("gpuInstanceProfile"),
         "the log does not say why the profile is gone: {log}"
