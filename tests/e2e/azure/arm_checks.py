@@ -1,7 +1,7 @@
 """Requests of all sorts, made from the front's own OpenAPI document by schemathesis, and what every answer has to be.
 
-Run by itself with a seed and a number of examples for each operation, in a shell that `migpool azure env` has set up, this runs
-schemathesis; schemathesis then loads this file again, for the checks and hooks below.
+Run by itself with a seed, a number of examples for each operation and perhaps some of schemathesis' phases, in a shell that
+`migpool azure env` has set up, this runs schemathesis; schemathesis then loads this file again, for the checks and hooks below.
 """
 
 import os
@@ -92,7 +92,7 @@ def before_call(context, case, kwargs):
     case.body = with_few_nodes(case.body)
 
 
-def main(seed, examples):
+def main(seed, examples, phases="examples,coverage,fuzzing"):
     from azure.identity import ManagedIdentityCredential
 
     token = ManagedIdentityCredential().get_token("https://management.migpool.local/.default").token
@@ -107,7 +107,7 @@ def main(seed, examples):
         "--tls-verify",
         os.environ["REQUESTS_CA_BUNDLE"],
         "--phases",
-        "examples,coverage,fuzzing",
+        phases,
         "--checks",
         ",".join(CHECKS),
         "--max-examples",

@@ -44,6 +44,7 @@ pub(super) fn tests() -> Vec<Test> {
         failures::TESTS,
         sdk::TESTS,
         versions::TESTS,
+        openapi::TESTS,
         rights::TESTS,
     ]
     .concat()
