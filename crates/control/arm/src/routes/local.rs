@@ -46,7 +46,7 @@ pub(super) fn routes<B: Backend>(cluster: &str) -> Routes<B> {
         )
         .put(
             &pod,
-            Op::new("Pods_Run", "Runs a pod.")
+            Op::new("Pods_Run", "Runs a pod; by the machine's own socket only.")
                 .takes::<RunPod>()
                 .answers::<PodResource>(StatusCode::OK)
                 .answers::<PodResource>(StatusCode::CREATED),
@@ -61,7 +61,7 @@ pub(super) fn routes<B: Backend>(cluster: &str) -> Routes<B> {
         )
         .get(
             &format!("{pod}/log"),
-            Op::new("Pods_GetLog", "Gets what a container of a pod has printed.")
+            Op::new("Pods_GetLog", "Gets what a container of a pod has printed; by the machine's own socket only.")
                 .answers_text()
                 .fails(StatusCode::CONFLICT),
             pod::log::<B>,
@@ -70,7 +70,7 @@ pub(super) fn routes<B: Backend>(cluster: &str) -> Routes<B> {
             &format!("{pod}/execEnvironment"),
             Op::new(
                 "Pods_GetExecEnvironment",
-                "Gets what a program needs to run as if inside a container of a pod.",
+                "Gets what a program needs to run as if inside a container of a pod; by the machine's own socket only.",
             )
             .answers::<PodExecEnvironment>(StatusCode::OK),
             pod::exec_environment::<B>,
