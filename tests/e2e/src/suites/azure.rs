@@ -45,6 +45,7 @@ pub(super) fn tests() -> Vec<Test> {
         sdk::TESTS,
         versions::TESTS,
         openapi::TESTS,
+        crowd::TESTS,
         rights::TESTS,
     ]
     .concat()
