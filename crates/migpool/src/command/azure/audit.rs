@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use identity::AuditLog;
 use serde_json::Value;
 
 use crate::arguments::StateDir;
@@ -25,6 +26,9 @@ pub(crate) struct Audit {
     /// How many of the last entries
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
     lines: usize,
+    /// The requests of nobody who is known instead: they are kept by themselves
+    #[arg(long)]
+    strangers: bool,
     /// Go on with those that come
     #[arg(short, long)]
     follow: bool,
@@ -49,7 +53,10 @@ enum Form {
 impl Audit {
     /// Prints, until interrupted where it follows.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let path = AzureFolder::of(&self.state.path()?).audit_log();
+        let mut path = AzureFolder::of(&self.state.path()?).audit_log();
+        if self.strangers {
+            path = AuditLog::of_strangers(&path);
+        }
         let mut log = Log::open(path)?;
         let there = log.lines()?;
         let first = there.len().saturating_sub(self.lines);
@@ -146,8 +153,12 @@ fn in_words(line: &str) -> String {
     }
     let text = |key: &str| entry[key].as_str().unwrap_or("-");
     let time = text("time");
+    let requests = match entry["requests"].as_u64() {
+        Some(requests @ 2..) => format!(" ({requests} requests)"),
+        _ => String::new(),
+    };
     format!(
-        "{}  {:<7}  {}  {:<15}  {}  {} {}",
+        "{}  {:<7}  {}  {:<15}  {}  {} {}{requests}",
         // Without the parts of a second.
         time.get(..19).unwrap_or(time),
         text("outcome"),
@@ -224,6 +235,11 @@ mod tests {
         assert_eq!(
             in_words(line),
             "2026-11-01T10:00:00  allowed  200  127.0.0.1:4      ci  GET /subscriptions"
+        );
+        let line = r#"{"time":"2026-11-01T10:00:00Z","peer":"192.0.2.1:4","method":"-","path":"-","requests":7,"outcome":"denied","status":429}"#;
+        assert_eq!(
+            in_words(line),
+            "2026-11-01T10:00:00  denied   429  192.0.2.1:4      -  - - (7 requests)"
         );
         assert_eq!(in_words("half a li"), "half a li");
     }
