@@ -1,7 +1,5 @@
 //! People of a trusted issuer.
 
-use std::sync::Arc;
-
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{Method, StatusCode};
