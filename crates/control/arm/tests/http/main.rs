@@ -25,3 +25,4 @@ mod resource_group;
 mod resources;
 mod socket;
 mod subscription;
+mod unread;
