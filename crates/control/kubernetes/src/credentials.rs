@@ -133,7 +133,8 @@ fn read_cluster_info(text: &str) -> Option<(String, Option<String>)> {
     Some((cluster.server?, authority))
 }
 
-/// A kubeconfig with the names that AKS gives.
+/// A kubeconfig with the names that AKS gives. An administrator's context is called as a user's: az itself adds `-admin` to one whose
+/// user is called `clusterAdmin..`.
 fn kubeconfig(
     cluster: &ClusterKey,
     who: CredentialKind,
@@ -142,12 +143,6 @@ fn kubeconfig(
     token: &str,
 ) -> Value {
     let name = cluster.cluster.as_str();
-    let admin = if who == CredentialKind::Admin {
-        "-admin"
-    } else {
-        ""
-    };
-    let context = format!("{name}{admin}");
     let user = format!("{who}_{}_{name}", cluster.group.group);
     let mut reached = json!({ "server": server });
     if let Some(authority) = authority {
@@ -158,8 +153,8 @@ fn kubeconfig(
         "kind": "Config",
         "clusters": [{"name": name, "cluster": reached}],
         "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": context, "context": {"cluster": name, "user": user}}],
-        "current-context": context,
+        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+        "current-context": name,
         "preferences": {},
     })
 }
@@ -227,12 +222,19 @@ mod tests {
             json!({"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": info}}),
         );
         let made = kubeconfigs.make(&cluster(), CredentialKind::Admin).await;
-        let text = String::from_utf8(made.unwrap()).unwrap();
+        let made = made.unwrap();
+        let read: Kubeconfig = serde_saphyr::from_slice(&made).unwrap();
+        assert_eq!(read.current_context.as_deref(), Some("myAKSCluster"));
+        assert_eq!(read.contexts[0].name, "myAKSCluster");
+        assert_eq!(
+            read.auth_infos[0].name,
+            "clusterAdmin_myResourceGroup_myAKSCluster"
+        );
+        let text = String::from_utf8(made).unwrap();
         assert!(
             text.contains("https://cp:6443") && text.contains("Y2E="),
             "{text}"
         );
-        assert!(text.contains("myAKSCluster-admin"), "{text}");
     }
 
     #[tokio::test]
