@@ -125,6 +125,11 @@ impl ArmError {
         self.status.is_server_error() || self.code == CHANGED_MEANWHILE
     }
 
+    /// Whether a record that can't be read is in the way: asking again does not help, and nothing else suffers from it.
+    pub(crate) fn is_of_one_record(&self) -> bool {
+        self.status == StatusCode::INTERNAL_SERVER_ERROR
+    }
+
     /// The error as the end of an operation.
     pub(crate) fn into_operation_error(self) -> OperationError {
         OperationError {

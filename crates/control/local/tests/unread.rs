@@ -183,3 +183,21 @@ async fn an_operation_that_cannot_be_read_holds_up_nothing() {
     world.settle().await;
     assert_eq!(world.get(&group()).await.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_deployment_to_what_cannot_be_read_fails_with_its_name_and_the_others_go_on() {
+    let world = World::peopled().await;
+    let path = format!("{PATH}/cluster/two");
+    // The first of the two comes to the pool that is spoiled.
+    for (name, pool) in [("a", "two"), ("b", "three")] {
+        let asked = world.put(&deployment(name), &a_deployment(pool)).await;
+        assert_eq!(asked.status, StatusCode::CREATED, "{asked:?}");
+    }
+    spoil(&world, Kind::NodePool, &path).await;
+    world.settle().await;
+    let failed = world.get(&deployment("a")).await;
+    assert_eq!(failed.json["properties"]["provisioningState"], "Failed");
+    assert!(failed.text.contains(&path), "{failed:?}");
+    let other = world.get(&deployment("b")).await;
+    assert_eq!(other.json["properties"]["provisioningState"], "Succeeded");
+}

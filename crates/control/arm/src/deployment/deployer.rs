@@ -134,7 +134,15 @@ impl<B: Backend> Deployer<B> {
                 Err(error) => return Err(error.into()),
             };
             let mut deployment = stored.record.clone();
-            self.step(&mut deployment).await?;
+            match self.step(&mut deployment).await {
+                Ok(()) => {}
+                // The matter of this deployment alone, which would never come further.
+                Err(error) if error.is_of_one_record() => {
+                    let error = Some(error.into_operation_error());
+                    deployment.ended(DeploymentState::Failed, error, Timestamp::now());
+                }
+                Err(error) => return Err(error),
+            }
             if deployment == stored.record {
                 return Ok(Advanced::Waits);
             }
@@ -230,7 +238,12 @@ impl<B: Backend> Deployer<B> {
                 subscription: step.target.subscription().clone(),
                 id,
             };
-            if let Some(operation) = store.get::<Operation>(&key).await? {
+            let found = match store.get::<Operation>(&key).await {
+                // The resource itself says it too.
+                Err(StoreError::Unreadable { .. }) => None,
+                found => found?,
+            };
+            if let Some(operation) = found {
                 return Ok(match operation.record.status {
                     OperationStatus::InProgress => None,
                     OperationStatus::Succeeded => Some(Ok(())),
