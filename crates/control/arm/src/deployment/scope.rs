@@ -14,7 +14,7 @@ const BUDGET: usize = 8 * 1024 * 1024;
 
 /// How deep evaluations may be within one another: of values, of calls, and of variables that are made of variables, all
 /// together. Each takes some of the thread's stack.
-const DEPTH: usize = 256;
+const DEPTH: usize = 128;
 
 /// What expressions can speak of.
 pub(super) struct Scope<'a> {

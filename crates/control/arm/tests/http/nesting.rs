@@ -253,7 +253,7 @@ async fn a_template_of_a_million_properties_or_of_deep_variables_is_refused() {
     // The last one is made first.
     variables["a"] = json!("[variables('v31')]");
     let deep = json!({ "variables": variables });
-    for (template, told) in [(chain, "more than 64"), (deep, "deeper than 256")] {
+    for (template, told) in [(chain, "more than 64"), (deep, "deeper than 128")] {
         let (path, version, body) = of_template(&template);
         for answer in [
             validate(&api, &body).await,

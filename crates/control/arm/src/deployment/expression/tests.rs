@@ -115,10 +115,10 @@ fn nothing_is_nested_or_doubled_without_end() {
     assert!(error.unwrap_err().to_string().contains("larger than"));
 }
 
-/// What whoever is asked over HTTP has for its stack.
-fn on_a_workers_stack<T: Send>(look: impl FnOnce() -> T + Send) -> T {
+/// With half of the stack that a worker of the server has: what asks is on it too.
+fn on_half_a_stack<T: Send>(look: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        let builder = std::thread::Builder::new().stack_size(1024 * 1024);
         let thread = builder.spawn_scoped(scope, look).unwrap();
         thread.join().unwrap()
     })
@@ -130,7 +130,7 @@ fn on_a_workers_stack<T: Send>(look: impl FnOnce() -> T + Send) -> T {
 #[case(format!("[a({}1]", "a()[".repeat(1_000_000)))]
 #[case(format!("[{}]", "concat(".repeat(500_000)))]
 fn no_chain_is_too_long_for_the_stack(#[case] text: String) {
-    let error = on_a_workers_stack(|| evaluated(&text)).unwrap_err();
+    let error = on_half_a_stack(|| evaluated(&text)).unwrap_err();
     let error = error.to_string();
     let (_, reason) = error.rsplit_once("': ").unwrap();
     assert!(
@@ -167,7 +167,7 @@ fn chained(
         let before = format!("variables('{}')", name(place - 1));
         written.insert(name(place), of(&before));
     }
-    on_a_workers_stack(|| {
+    on_half_a_stack(|| {
         let surroundings = surroundings();
         let scope = Scope::new(
             Names::new("parameter", None, Map::new()),
@@ -188,7 +188,7 @@ fn variables_that_are_made_of_one_another_have_one_depth_together() {
     let arrays =
         |before: &str| (0..500).fold(json!(format!("[{before}]")), |value, _| json!([value]));
     let error = chained(32, arrays).unwrap_err().to_string();
-    assert!(error.contains("deeper than 256"), "{error}");
+    assert!(error.contains("deeper than 128"), "{error}");
     let calls = |before: &str| {
         let (open, close) = ("createArray(".repeat(60), ")".repeat(60));
         json!(format!("[{open}{before}{close}]"))
@@ -202,7 +202,7 @@ fn values_that_are_there_make_no_deeper_ones_than_there_may_be() {
     // One after the other: none is made while another is.
     let made = |of: fn(&str) -> Value| {
         let mut values = Map::from_iter([("v".to_owned(), json!([]))]);
-        on_a_workers_stack(|| {
+        on_half_a_stack(|| {
             for round in 0..2000 {
                 let surroundings = surroundings();
                 let written = Map::from_iter([("w".to_owned(), of("variables('v')"))]);
