@@ -87,6 +87,13 @@ fn comes_to_its_node(world: &World) -> Outcome {
     })?;
     pool(&shell, "scale --node-count 1 --output none")?;
     checks::allocatable(world, world.node(MIGNODE), "nvidia.com/gpu", 56, LATER)?;
+    // So it is while the pool is stopped.
+    pool(&shell, "stop --output none")?;
+    until("the stopped pool's node to be given back", LATER, || {
+        pools::is_free(world, MIGNODE)
+    })?;
+    pool(&shell, "start --output none")?;
+    checks::allocatable(world, world.node(MIGNODE), "nvidia.com/gpu", 56, LATER)?;
     shell.done(&format!(
         "az aks update {AT_CLUSTER} --tags team=vision --output none"
     ))?;
