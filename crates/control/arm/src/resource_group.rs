@@ -226,9 +226,7 @@ pub(crate) async fn delete<B: Backend>(
     At(key): At<GroupKey>,
     origin: Origin,
 ) -> Result<Response, ArmError> {
-    if unread::removed::<Group, _>(&*app.backend, &key, &HeaderMap::new()).await? {
-        return Ok(StatusCode::OK.into_response());
-    }
+    unread::removed::<Group, _>(&*app.backend, &key, &HeaderMap::new()).await?;
     for _ in 0..ATTEMPTS {
         let stored = find(&*app.backend, &key).await?;
         let mut group = stored.record;

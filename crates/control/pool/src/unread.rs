@@ -1,77 +1,80 @@
-//! Taking away a record that can't be read: its path and its version are known all the same.
+//! Making way for the deletion of a record that can't be read: its path and its version are known all the same.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::key::Key;
-use crate::resource::{Cluster, NodePool, ProvisioningState};
-use crate::store::{Change, Kind, Scope, Store, StoreError, Unreadable};
-use crate::transition::{self, Provisioned};
+use crate::key::{ClusterKey, GroupKey, Key};
+use crate::power::PowerState;
+use crate::resource::{Cluster, Group, NodePool, ProvisioningState};
+use crate::store::{Change, Kind, Record, Scope, Store, StoreError, Unreadable};
 
-/// Why what was going on in it is no more.
-const REASON: &str = "What it is in was deleted.";
+/// Where a group or a cluster is of which nothing else is known.
+const NOWHERE: &str = "unknown";
 
-/// Takes away a record that can't be read, and what is in it that can't be read either. What is in it and can be read begins to
-/// be deleted, which needs no more than a [`Controller`](crate::Controller); nodes whose pool is gone go with it.
+/// Takes away a record that can't be read. The place of a group or a cluster is taken by one that can be: it has what is in it,
+/// and is deleted as any other. What is in it and can't be read makes way too.
+///
+/// Nodes whose pool is gone are taken away by a [`Controller`](crate::Controller).
 ///
 /// # Errors
 /// If the store does not work, or somebody else changed one of the records meanwhile. What was taken away stays so.
 pub async fn remove<S: Store>(store: &S, kind: Kind, path: &str) -> Result<(), StoreError> {
-    // The record goes last: whoever fails half way finds it again.
     match kind {
         Kind::Group => {
             let scope = Scope::within(path);
             let clusters = store.list_page::<Cluster>(&scope, None, usize::MAX).await?;
-            for cluster in clusters.records {
-                begin(store, cluster).await?;
-            }
             for Unreadable { path, .. } in clusters.unreadable {
-                remove_cluster(store, &path).await?;
+                replace_cluster(store, &path).await?;
             }
-            let page = store.page(Kind::Deployment, &scope, None, usize::MAX);
-            let page = page.await?;
-            let paths = page.records.into_iter().map(|it| it.path);
-            let unreadable = page.unreadable.into_iter().map(|it| it.path);
-            for path in paths.chain(unreadable) {
-                remove_record(store, Kind::Deployment, &path).await?;
-            }
-            remove_record(store, kind, path).await
+            let group = Group {
+                key: group_key(path)?,
+                location: NOWHERE.to_owned(),
+                tags: BTreeMap::new(),
+                provisioning_state: ProvisioningState::Failed,
+                operation: None,
+            };
+            replace(store, &group).await
         }
-        Kind::Cluster => remove_cluster(store, path).await,
+        Kind::Cluster => replace_cluster(store, path).await,
         Kind::NodePool | Kind::Operation | Kind::Deployment => {
             remove_record(store, kind, path).await
         }
     }
 }
 
-async fn remove_cluster<S: Store>(store: &S, path: &str) -> Result<(), StoreError> {
+async fn replace_cluster<S: Store>(store: &S, path: &str) -> Result<(), StoreError> {
     let scope = Scope::within(path);
     let pools = store
         .list_page::<NodePool>(&scope, None, usize::MAX)
         .await?;
-    for pool in pools.records {
-        begin(store, pool).await?;
-    }
     for Unreadable { path, .. } in pools.unreadable {
         remove_record(store, Kind::NodePool, &path).await?;
     }
-    remove_record(store, Kind::Cluster, path).await
+    let cluster = Cluster {
+        key: cluster_key(path)?,
+        location: NOWHERE.to_owned(),
+        tags: BTreeMap::new(),
+        properties: serde_json::Map::new(),
+        envelope: serde_json::Map::new(),
+        power: PowerState::Running,
+        provisioning_state: ProvisioningState::Failed,
+        message: "Its record could not be read. Delete the cluster again.".to_owned(),
+        operation: None,
+        created: Timestamp::now(),
+    };
+    replace(store, &cluster).await
 }
 
-/// Begins to delete what can be read.
-async fn begin<S: Store, R: Provisioned>(
-    store: &S,
-    stored: crate::Stored<R>,
-) -> Result<(), StoreError> {
-    let mut record = stored.record;
-    if record.state() == ProvisioningState::Deleting {
+async fn replace<S: Store, R: Record>(store: &S, record: &R) -> Result<(), StoreError> {
+    let path = record.key().path();
+    let Some(revision) = store.revision_of(R::KIND, &path).await? else {
         return Ok(());
-    }
-    let now = Timestamp::now();
-    let mut changes = transition::cancel(store, &record, REASON.to_owned(), now).await?;
-    record.enter(ProvisioningState::Deleting, None);
-    tracing::info!(record = record.key().path(), "deleted with what it is in");
-    changes.push(Change::update(&record, stored.revision)?);
-    store.commit(changes).await.map(drop)
+    };
+    let change = Change::update(record, revision)?;
+    store.commit(vec![change]).await?;
+    tracing::warn!(kind = %R::KIND, path, "an empty one takes the place of what can't be read");
+    Ok(())
 }
 
 async fn remove_record<S: Store>(store: &S, kind: Kind, path: &str) -> Result<(), StoreError> {
@@ -86,4 +89,23 @@ async fn remove_record<S: Store>(store: &S, kind: Kind, path: &str) -> Result<()
     store.commit(vec![change]).await?;
     tracing::warn!(%kind, path, "taken away, although it can't be read");
     Ok(())
+}
+
+fn group_key(path: &str) -> Result<GroupKey, StoreError> {
+    let names = path.split_once('/').and_then(|(subscription, group)| {
+        Some(GroupKey {
+            subscription: subscription.parse().ok()?,
+            group: group.parse().ok()?,
+        })
+    });
+    names.ok_or_else(|| StoreError::Unavailable(format!("{path} is no path of a resource group")))
+}
+
+fn cluster_key(path: &str) -> Result<ClusterKey, StoreError> {
+    let named = || StoreError::Unavailable(format!("{path} is no path of a cluster"));
+    let (group, cluster) = path.rsplit_once('/').ok_or_else(named)?;
+    Ok(ClusterKey {
+        group: group_key(group)?,
+        cluster: cluster.parse().map_err(|_| named())?,
+    })
 }

@@ -24,9 +24,7 @@ pub(crate) async fn delete<B: Backend>(
     headers: HeaderMap,
 ) -> Result<Response, ArmError> {
     let store = &*app.backend;
-    if unread::removed::<Cluster, _>(store, &key, &headers).await? {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
+    unread::removed::<Cluster, _>(store, &key, &headers).await?;
     for _ in 0..ATTEMPTS {
         let group = resource_group::find(store, &key.group).await?;
         let stored = store.get::<Cluster>(&key).await?;

@@ -62,9 +62,7 @@ pub(super) fn routes<B: Backend>(groups: &str) -> Routes<B> {
                 "Deletes a resource group and all that is in it.",
             )
             .ends(StatusCode::ACCEPTED)
-            .with(&[Location, RetryAfter])
-            // A group that can't be read goes without an operation.
-            .ends(StatusCode::OK),
+            .with(&[Location, RetryAfter]),
             resource_group::delete::<B>,
         )
         .get(

@@ -43,6 +43,18 @@ impl World {
         self.api.put(&at, object);
     }
 
+    async fn delete_group(&self) -> Operation {
+        let stored = self.get::<Group>(&new_group().key).await.unwrap();
+        let mut group = stored.record;
+        let deleting = ProvisioningState::Deleting;
+        let begun = transition::begin(&self.records, &mut group, deleting, Timestamp::now());
+        let (operation, mut changes) = begun.await.unwrap();
+        changes.push(Change::update(&group, stored.revision).unwrap());
+        self.records.commit(changes).await.unwrap();
+        self.rounds().await;
+        operation
+    }
+
     async fn page(&self, kind: Kind) -> Page<RawRecord> {
         self.page_after(kind, None, 100).await
     }
@@ -148,15 +160,8 @@ async fn an_operation_that_cannot_be_read_holds_up_no_other_and_not_its_target()
 #[tokio::test]
 async fn a_group_is_deleted_with_deployments_that_cannot_be_read() {
     let (world, _) = World::peopled().await;
-    let stored = world.get::<Group>(&new_group().key).await.unwrap();
-    let mut group = stored.record;
-    let deleting = ProvisioningState::Deleting;
-    let begun = transition::begin(&world.records, &mut group, deleting, Timestamp::now());
-    let (operation, mut changes) = begun.await.unwrap();
-    changes.push(Change::update(&group, stored.revision).unwrap());
-    world.records.commit(changes).await.unwrap();
-    world.rounds().await;
-    assert!(world.get::<Group>(&group.key).await.is_none());
+    let operation = world.delete_group().await;
+    assert!(world.get::<Group>(&new_group().key).await.is_none());
     assert!(
         world
             .api
@@ -168,18 +173,21 @@ async fn a_group_is_deleted_with_deployments_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_group_and_a_cluster_that_cannot_be_read_are_taken_away_with_what_is_in_them() {
+async fn a_group_and_a_cluster_that_cannot_be_read_make_way_for_their_deletion() {
     let (world, _) = World::peopled().await;
     let path = new_group().key.path();
     world.spoil("managedclusters", &cluster_key("c").path());
     world.spoil("resourcegroups", &path);
     let removed = unread::remove(&world.records, Kind::Group, &path);
     removed.await.unwrap();
-    for plural in ["resourcegroups", "managedclusters", "armdeployments"] {
+    world.delete_group().await;
+    for plural in [
+        "resourcegroups",
+        "managedclusters",
+        "armdeployments",
+        "nodepools",
+    ] {
         let left = world.api.list(&format!("{API}/{plural}"));
         assert!(left.is_empty(), "{left:?}");
     }
-    world.rounds().await;
-    assert!(world.api.list(POOLS).is_empty());
-    assert!(world.get::<Group>(&new_group().key).await.is_none());
 }
