@@ -222,6 +222,9 @@ async fn survives(all: &[Sent]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Fields of which whatever is sent is kept.
+const KEPT: [&str; 3] = ["networkProfile", "kubeletConfig", "identity"];
+
 #[tokio::test]
 async fn a_body_is_refused_or_can_be_read_back_however_deep_it_is() {
     let world = World::peopled().await;
@@ -236,10 +239,13 @@ async fn a_body_is_refused_or_can_be_read_back_however_deep_it_is() {
         for target in targets {
             let mut places = Vec::new();
             objects(&target.body(), "", &mut places);
-            for place in places {
+            for (place, field) in places
+                .iter()
+                .flat_map(|place| KEPT.map(|field| (place, field)))
+            {
                 let mut body = target.body();
-                body.pointer_mut(&place).expect("there")["whatever"] =
-                    nested(levels, levels % 2 == 0, Value::Null);
+                let object = body.pointer_mut(place).expect("there");
+                object[field] = nested(levels, false, json!("a"));
                 let answer = world.put(&target.url(), &body).await;
                 assert!(answer.status.as_u16() < 500, "{answer:?}");
                 taken += usize::from(answer.status.is_success());
