@@ -22,7 +22,7 @@ pub(crate) use operation::{Described, Header, Op};
 use crate::backend::Backend;
 use crate::routes::routes;
 
-/// The OpenAPI 3.1 document of what [`router`](crate::router) serves, whatever the backend is.
+/// The OpenAPI 3.1 document of what a [`Front`](crate::Front) serves, whatever the backend is.
 #[must_use]
 pub fn openapi<B: Backend>() -> serde_json::Value {
     document::document(routes::<B>().described())
