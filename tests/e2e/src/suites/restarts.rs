@@ -309,7 +309,9 @@ fn api_server(world: &World) -> Outcome {
 /// one fails, the node has the plugin's slices for ever. What is left then is a number in the node's capacity that the
 /// kubelet leaves alone; here it is put there by hand, so as not to wait for the five minutes.
 fn lost_track(world: &World) -> Outcome {
-    const LEFT: &str = "nvidia.com/mig-2g.10gb";
+    // Of a board that no node here has: of what a plugin had registered lately, the kubelet says itself for minutes that there is
+    // none, also one that was started anew, and that would be written over what is written here.
+    const LEFT: &str = "nvidia.com/mig-2g.12gb";
     let stage = Stage::set(world, "lost_track")?;
     world.kubectl(&[
         "patch",
