@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use migpool_arm as arm;
-use pool::Controller;
 use pool::memory::MemoryBackend;
+use pool::{Controller, Kind, RawRecord, Scope, Store};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -146,6 +146,23 @@ impl Api {
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
         api.settle().await;
         api
+    }
+
+    /// All that is kept.
+    pub(crate) async fn records(&self) -> Vec<RawRecord> {
+        let scope = Scope::everything();
+        let mut all = Vec::new();
+        for kind in [
+            Kind::Group,
+            Kind::Cluster,
+            Kind::NodePool,
+            Kind::Operation,
+            Kind::Deployment,
+        ] {
+            let records = self.backend.scan(kind, &scope);
+            all.extend(records.await.unwrap());
+        }
+        all
     }
 
     /// Lets the controller and the deployer do all that is to be done.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use axum::http::{Method, StatusCode};
-use pool::{Kind, Scope, Store, Workloads};
+use pool::RawRecord;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -309,21 +309,9 @@ fn damaged(text: String, damage: &Damage) -> Vec<u8> {
 
 /// All that is kept.
 async fn kept(api: &Api) -> Vec<String> {
-    let mut all = Vec::new();
-    for kind in [
-        Kind::Group,
-        Kind::Cluster,
-        Kind::NodePool,
-        Kind::Operation,
-        Kind::Deployment,
-    ] {
-        let records = api.backend.scan(kind, &Scope::everything()).await.unwrap();
-        all.extend(records.iter().map(|record| format!("{kind} {record:?}")));
-    }
-    let id = "{\"subscription\":\"00000000-0000-0000-0000-000000000000\",\"group\":\"myResourceGroup\",\"cluster\":\"myAKSCluster\"}";
-    let pods = api.backend.pods(&serde_json::from_str(id).unwrap()).await;
-    all.extend(pods.unwrap().iter().map(|pod| format!("{pod:?}")));
-    all
+    let records = api.records().await;
+    let told = |record: &RawRecord| format!("{} {record:?}", record.kind);
+    records.iter().map(told).collect()
 }
 
 /// An error is in one of ARM's shapes, and says something.

@@ -4,7 +4,6 @@ use crate::common::{
     Answer, Api, VERSION, agent_pool, cluster, group, the_articles_cluster, the_articles_pool,
 };
 use axum::http::{Method, StatusCode};
-use pool::{Kind, Scope, Store};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -121,18 +120,8 @@ async fn with_group() -> Api {
 }
 
 async fn kept(api: &Api) -> Vec<Value> {
-    let mut all = Vec::new();
-    for kind in [
-        Kind::Group,
-        Kind::Cluster,
-        Kind::NodePool,
-        Kind::Operation,
-        Kind::Deployment,
-    ] {
-        let records = api.backend.scan(kind, &Scope::everything()).await.unwrap();
-        all.extend(records.into_iter().map(|record| record.body));
-    }
-    all
+    let records = api.records().await.into_iter();
+    records.map(|record| record.body).collect()
 }
 
 type Sent = (String, &'static str, Value);

@@ -103,6 +103,11 @@ pub(crate) fn lenient() -> Limits {
 
 /// The ARM front over an empty backend in memory.
 pub(crate) fn front(identity: &Identity) -> Front {
+    front_over(identity, Arc::new(MemoryBackend::new()))
+}
+
+/// The ARM front over a backend in memory.
+pub(crate) fn front_over(identity: &Identity, backend: Arc<MemoryBackend>) -> Front {
     let account = Account {
         tenant: identity.tenant().0,
         subscription: identity.subscription(),
@@ -112,7 +117,7 @@ pub(crate) fn front(identity: &Identity) -> Front {
         scheme: Scheme::Https,
         account,
     };
-    Front::new(Arc::new(MemoryBackend::new()), settings)
+    Front::new(backend, settings)
 }
 
 impl Server {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use arm::{Account, Front, FrontSettings, Scheme};
 use http::{Method, StatusCode};
 use identity::Role;
 use pool::memory::MemoryBackend;
 use pool::{ClusterKey, Workloads};
 use serde_json::json;
 
-use crate::common::{SUBSCRIPTION, Server, cluster, lenient};
+use crate::common::{SUBSCRIPTION, Server, cluster, front_over, lenient};
 
 const VERSION: &str = "api-version=2026-06-01";
 
@@ -17,16 +16,7 @@ const VERSION: &str = "api-version=2026-06-01";
 async fn server() -> (Server, Arc<MemoryBackend>) {
     let backend = Arc::new(MemoryBackend::new());
     let server = Server::before(lenient(), None, |identity| {
-        let account = Account {
-            tenant: identity.tenant().0,
-            subscription: identity.subscription(),
-            ..Account::local()
-        };
-        let settings = FrontSettings {
-            scheme: Scheme::Https,
-            account,
-        };
-        Front::new(Arc::clone(&backend), settings)
+        front_over(identity, Arc::clone(&backend))
     })
     .await;
     let owner = server.owner().await;
